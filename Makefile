@@ -1,0 +1,61 @@
+# Procura's commands. `make` alone lists them.
+#
+# What a fresh machine lacks is installed through apt where root or sudo is at hand; otherwise the exact command is
+# named. Everything builds with the dev profile, so that RocksDB's C++ is compiled once for all of it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test bench bin build needs
+
+# Relative to this folder unless absolute, as cargo takes it.
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+TARGET := $(abspath $(CARGO_TARGET_DIR))
+BINARY := $(TARGET)/debug/procura
+CARGO := $(shell command -v cargo 2>/dev/null || { [ -x "$$HOME/.cargo/bin/cargo" ] && echo "$$HOME/.cargo/bin/cargo"; } || echo cargo)
+
+# A compiler cache, where there is one and nobody chose otherwise: RocksDB is the long part of a first build.
+ifneq ($(shell command -v ccache 2>/dev/null),)
+  ifeq ($(origin CXX),default)
+    export CXX := ccache c++
+  endif
+  ifeq ($(origin CC),default)
+    export CC := ccache cc
+  endif
+endif
+
+help:
+	@printf '%s\n' \
+	  'make quickstart         build, start a server with an example, ask it a dozen questions; leaves it running' \
+	  'make quickstart ONCE=1  the same, and stops it: exits 0 when every answer was the expected one' \
+	  'make test               all tests, and the validation files of schema-examples/' \
+	  'make bench              all benchmarks, and one table of what they measured' \
+	  'make -s bin             build the binary if needed and print its path' \
+	  '' \
+	  'CARGO_TARGET_DIR=DIR chooses the build folder (now: $(TARGET)).' \
+	  'The first build compiles RocksDB: 10 to 15 minutes on two cores. After that, seconds.'
+
+# Checks for what cargo cannot fetch; prints nothing when it is all there.
+needs:
+	@scripts/needs.sh
+
+build: needs
+	@$(CARGO) build --locked --quiet --bin procura
+
+# Nothing else may reach standard output: scripts take the path from it.
+bin:
+	@$(MAKE) --no-print-directory -s build 1>&2
+	@printf '%s\n' '$(BINARY)'
+
+quickstart: build
+	@ONCE='$(ONCE)' PROCURA='$(BINARY)' scripts/quickstart.sh
+
+test: needs
+	$(CARGO) test --locked
+	@$(MAKE) --no-print-directory -s build
+	$(BINARY) test schema-examples/*.yaml
+
+bench: needs
+	$(CARGO) bench --locked --bench '*'
+	@scripts/bench_table.sh '$(TARGET)/criterion'

@@ -1,0 +1,157 @@
+//! How long a check takes: deep hierarchies and wide groups, allowed and denied, over the engine and over gRPC.
+//!
+//! Each answer is compared with what the case says, once, before it is timed. At the start it prints machine, commit
+//! and seed; at the end one table of all, in microseconds. `cargo bench --bench check -- deep` runs a part.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench that cannot go on ends by panicking"
+)]
+
+mod worlds;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use procura::api::client::{At, Client};
+use procura::api::{ServeOptions, serve_in_background};
+use procura::engine::{CheckOptions, Engine, Metadata, Options, WriteSchema, WriteTuples};
+use procura::model::{Decision, Limits, Question, TupleUpdate, UpdateKind};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use worlds::Case;
+
+const ROADS: [&str; 2] = ["engine", "grpc"];
+
+fn main() {
+    print_where();
+    let began = SystemTime::now();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let engine = Arc::new(filled(folder.path()));
+    let options = ServeOptions { listen: "127.0.0.1:0".parse().expect("an address"), limits: Limits::default() };
+    let running = serve_in_background(Arc::clone(&engine), options).expect("a server");
+    let client = Client::connect(&running.address().to_string()).expect("a client");
+
+    let output = output_folder();
+    let mut criterion = Criterion::default()
+        .output_directory(&output)
+        .without_plots()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(900))
+        .configure_from_args();
+    let cases = worlds::cases();
+    let check_engine =
+        |question: &Question| engine.check(question, &CheckOptions::default()).expect("an answer").answer.decision;
+    let check_grpc = |question: &Question| client.check(question, &At::Newest, false).expect("an answer").decision;
+    for case in &cases {
+        bench(&mut criterion, case, "engine", &check_engine);
+        bench(&mut criterion, case, "grpc", &check_grpc);
+    }
+    bench_batch(&mut criterion, &engine, &client);
+    criterion.final_summary();
+    print_table(&cases, &output, began);
+}
+
+fn filled(folder: &Path) -> Engine {
+    let engine = Engine::open(Options::at(folder)).expect("an engine");
+    let (text, metadata) = (worlds::SCHEMA.to_owned(), Metadata::new());
+    engine.write_schema(WriteSchema { text, expected_digest: None, dry_run: false, metadata }).expect("a schema");
+    let updates: Vec<TupleUpdate> =
+        worlds::tuples().into_iter().map(|tuple| TupleUpdate { kind: UpdateKind::Touch, tuple }).collect();
+    for part in updates.chunks(10_000) {
+        let request = WriteTuples { updates: part.to_vec(), preconditions: Vec::new(), metadata: Metadata::new() };
+        engine.write_tuples(request).expect("a write");
+    }
+    println!("{} tuples", updates.len());
+    engine
+}
+
+fn name(case: &Case) -> String {
+    let decision = if case.decision == Decision::Allow { "allow" } else { "deny" };
+    format!("{} {decision}", case.group)
+}
+
+fn bench(criterion: &mut Criterion, case: &Case, road: &str, check: &dyn Fn(&Question) -> Decision) {
+    for question in &case.questions {
+        assert_eq!(check(question), case.decision, "{question:?} by {road}");
+    }
+    let mut group = criterion.benchmark_group(name(case));
+    let mut questions = case.questions.iter().cycle();
+    group.bench_function(BenchmarkId::new(road, case.size), |bencher| {
+        bencher.iter(|| questions.next().map(check));
+    });
+    group.finish();
+}
+
+fn bench_batch(criterion: &mut Criterion, engine: &Engine, client: &Client) {
+    let batch = worlds::batch();
+    let mut group = criterion.benchmark_group("batch");
+    group.throughput(Throughput::Elements(batch.len() as u64));
+    group.bench_function(BenchmarkId::new("engine", batch.len()), |bencher| {
+        bencher.iter(|| engine.check_bulk(&batch, &CheckOptions::default()).expect("answers").answers.len());
+    });
+    group.bench_function(BenchmarkId::new("grpc", batch.len()), |bencher| {
+        bencher.iter(|| client.check_bulk(&batch, &At::Newest, false).expect("answers").answers.len());
+    });
+    group.finish();
+}
+
+/// The machine, the commit and the seed: without them a figure says nothing.
+fn print_where() {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let model = model.map_or("unknown processor", |(_, name)| name.trim());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let revision = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let commit = match revision {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        Ok(_) | Err(_) => "unknown".to_owned(),
+    };
+    println!("machine: {model}, {cores} cores · commit: {commit} · seed: {}", worlds::SEED);
+}
+
+fn output_folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    target.join("criterion")
+}
+
+/// Mean and its interval in microseconds, if it was measured in this run.
+fn measured(output: &Path, group: &str, road: &str, size: usize, began: SystemTime) -> Option<(f64, f64, f64)> {
+    let path = output.join(group).join(road).join(size.to_string()).join("new/estimates.json");
+    if std::fs::metadata(&path).ok()?.modified().ok()? < began {
+        return None;
+    }
+    let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let mean = &estimates["mean"];
+    let micros = |value: &serde_json::Value| value.as_f64().map(|nanos| nanos / 1_000.0);
+    let interval = &mean["confidence_interval"];
+    Some((micros(&mean["point_estimate"])?, micros(&interval["lower_bound"])?, micros(&interval["upper_bound"])?))
+}
+
+fn print_table(cases: &[Case], output: &Path, began: SystemTime) {
+    let mut table = String::new();
+    let mut rows: Vec<(String, usize)> = cases.iter().map(|case| (name(case), case.size)).collect();
+    rows.push(("batch".to_owned(), 1_000));
+    for (group, size) in rows {
+        let cells = ROADS.map(|road| match measured(output, &group, road, size, began) {
+            Some((mean, lower, upper)) => format!("{mean:>10.2} ({lower:.2} – {upper:.2})"),
+            None => format!("{:>10}", "–"),
+        });
+        // Columns are padded by characters, not bytes: the format counts them.
+        let _ = writeln!(table, "{group:<20} {size:>6}  {:<32} {:<32}", cells[0], cells[1]);
+    }
+    println!("\nµs a call (95 % interval of the mean)");
+    println!("{:<20} {:>6}  {:<32} {:<32}\n{table}", "case", "size", "engine", "gRPC");
+    for road in ROADS {
+        for group in ["deep allow", "deep deny"] {
+            let mean = |depth| measured(output, group, road, depth, began).map(|(mean, _, _)| mean);
+            if let (Some(one), Some(deepest)) = (mean(1), mean(64)) {
+                println!("{group}, {road}: depth 64 over depth 1 = {:.2}", deepest / one);
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Where the engine's synchronous verbs run: on threads of their own, a bounded number at once, and no longer than
+//! somebody waits for them.
+//!
+//! Questions read the store, which may wait for the disk, so none runs on a worker of the async runtime: 19 µs a round
+//! trip is the price of never stopping the other connections. (Once adjacency is resident, a check that needs no disk
+//! runs inline; this is the one place to change.)
+
+use super::door::panic_text;
+use super::limits::{READS_PER_CORE, WAITING_MAX, WRITES_MAX};
+use super::status::{Failure, HINT};
+use crate::engine::Engine;
+use crate::model::{Cancel, Limits};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tonic::Code;
+
+/// The engine with its lanes. Shared by all services.
+pub(super) struct Desk {
+    engine: Arc<Engine>,
+    limits: Limits,
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+/// What a request does, which says how many may run beside it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lane {
+    /// Uses a core.
+    Read,
+    /// Waits for the committer.
+    Write,
+}
+
+/// Tells the work that nobody waits for it any more, whichever way the waiting ended.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+impl Desk {
+    pub(super) fn new(engine: Arc<Engine>, limits: Limits) -> Desk {
+        Desk {
+            engine,
+            limits,
+            reads: Arc::new(Semaphore::new(reads_max())),
+            writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Does the work when its lane has a place. Dropping the future sets the `Cancel` that the work is handed; it keeps
+    /// its place until it ends, so that abandoned work does not pile up.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl FnOnce(&Engine, &Cancel) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let waiting = self.waiting.try_acquire().map_err(|_| overloaded())?;
+        let lane = match lane {
+            Lane::Read => &self.reads,
+            Lane::Write => &self.writes,
+        };
+        let place = Arc::clone(lane).acquire_owned().await.map_err(|_| Failure::draining())?;
+        drop(waiting);
+        let cancel = Cancel::default();
+        let _guard = CancelOnDrop(cancel.clone());
+        let engine = Arc::clone(&self.engine);
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(&engine, &cancel)
+        });
+        match done.await {
+            Ok(done) => done,
+            Err(stopped) => match stopped.try_into_panic() {
+                Ok(panicked) => Err(Failure::internal(&panic_text(panicked.as_ref()))),
+                Err(_) => Err(Failure::draining()),
+            },
+        }
+    }
+}
+
+/// Threads that all lanes together may use.
+pub(super) fn threads_max() -> usize {
+    reads_max() + WRITES_MAX + 4
+}
+
+fn reads_max() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) * READS_PER_CORE
+}
+
+fn overloaded() -> Failure {
+    Failure::new(Code::Unavailable, "OVERLOADED", "too many requests are waiting")
+        .with_fact(HINT, "try again, later each time")
+}

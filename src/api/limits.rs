@@ -1,0 +1,45 @@
+//! What the transport would leave unlimited. Limits a caller can see or an operator may set are in `model::Limits`;
+//! these are the fixed ones of the connection and of the rooms where work is done.
+
+use std::time::Duration;
+
+/// Reset streams not yet handled on one connection before it is told to go away ("rapid reset").
+pub(super) const PENDING_RESETS_MAX: usize = 64;
+/// Streams this side resets for the peer's errors on one connection before it is told to go away.
+pub(super) const LOCAL_ERROR_RESETS_MAX: usize = 256;
+/// A peer silent for so long is asked whether it is there.
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// A peer that does not answer in this time is gone.
+pub(super) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection is asked to leave after so long, so that clients find servers that were added. It ends when its last
+/// request does. The library's grace would cut it off without asking first, so none is set: the deadlines bound it.
+pub(super) const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+/// A connection says its first word in this time or is closed.
+pub(super) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections the kernel holds until they are accepted.
+pub(super) const BACKLOG: u32 = 1_024;
+/// A pause after a failed accept: when file handles run out, trying again at once would only burn a core.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Questions and reads worked on at once, for each core: more would only switch between them.
+pub(super) const READS_PER_CORE: usize = 8;
+/// Writes handed to the committer at once: they wait for one sync together.
+pub(super) const WRITES_MAX: usize = 256;
+/// Requests waiting for a free place; beyond, UNAVAILABLE.
+pub(super) const WAITING_MAX: usize = 16_384;
+/// Rows fetched from the engine at once for a stream.
+pub(super) const PAGE_ROWS: usize = 512;
+/// Rows of a stream ready for a slow reader.
+pub(super) const STREAM_ROWS: usize = 64;
+
+/// How long requests in flight may take once the server drains.
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long health still answers NOT_SERVING while draining before its watches are ended.
+pub(super) const DRAIN_NOTICE: Duration = Duration::from_millis(250);
+/// How often a drain looks whether requests are still in flight.
+pub(super) const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// When none is, how long connections may take to send what they hold and close. A peer that does not listen at all
+/// would otherwise hold up the drain to its end.
+pub(super) const DRAIN_FLUSH: Duration = Duration::from_secs(1);
+/// How long work that nobody waits for any more may take to notice.
+pub(super) const STOP_MAX: Duration = Duration::from_secs(2);

@@ -1,0 +1,91 @@
+//! `PermissionService`: Check and CheckBulk.
+
+use super::convert::{self, Place};
+use super::desk::{Desk, Lane};
+use super::status::{Failure, HINT};
+use super::wire::{self, permission_service_server::PermissionService};
+use crate::engine::{Answer, BulkAnswer, CheckAnswer, CheckOptions};
+use crate::model::Question;
+use prost::Message;
+use std::sync::Arc;
+use tonic::{Code, Request, Response, Status};
+
+pub(super) struct Permissions(pub(super) Arc<Desk>);
+
+#[tonic::async_trait]
+impl PermissionService for Permissions {
+    async fn check(&self, request: Request<wire::CheckRequest>) -> Result<Response<wire::CheckResponse>, Status> {
+        let wire::CheckRequest { consistency, object, permission, subject, explain } = request.into_inner();
+        let question = convert::question(Place::Message, object, permission, subject)?;
+        let consistency = convert::consistency(consistency)?;
+        let answered = self.0.run(Lane::Read, move |engine, cancel| {
+            let options = CheckOptions { consistency, explain, cancel: cancel.clone() };
+            let CheckAnswer { answer, revision, historical } = engine.check(&question, &options)?;
+            let Answer { decision, witness, edges: _ } = answer;
+            Ok(wire::CheckResponse {
+                decision: wire::Decision::from(decision).into(),
+                checked_at: Some(engine.token(revision).into()),
+                historical,
+                witness: convert::to_steps(witness),
+            })
+        });
+        Ok(Response::new(answered.await?))
+    }
+
+    async fn check_bulk(
+        &self,
+        request: Request<wire::CheckBulkRequest>,
+    ) -> Result<Response<wire::CheckBulkResponse>, Status> {
+        let limits = self.0.limits().clone();
+        let answered = self.0.run(Lane::Read, move |engine, cancel| {
+            let wire::CheckBulkRequest { consistency, items, explain } = request.into_inner();
+            let options =
+                CheckOptions { consistency: convert::consistency(consistency)?, explain, cancel: cancel.clone() };
+            let items = convert::items(items, &limits)?;
+            let questions: Vec<Question> =
+                items.iter().filter_map(|(_, question)| question.as_ref().ok().cloned()).collect();
+            let BulkAnswer { answers, revision, historical } = engine.check_bulk(&questions, &options)?;
+            let mut answers = answers.into_iter();
+            let mut results = Vec::with_capacity(items.len());
+            for (id, question) in items {
+                let answer = match question {
+                    Ok(_) => match answers.next() {
+                        Some(answer) => answer.map_err(Failure::from),
+                        None => {
+                            return Err(Failure::internal("the engine gave fewer answers than it was asked questions"));
+                        }
+                    },
+                    Err(refusal) => Err(refusal.into()),
+                };
+                results.push(wire::CheckBulkResult { id, result: Some(result(answer)) });
+            }
+            let checked_at = Some(engine.token(revision).into());
+            fitting(wire::CheckBulkResponse { checked_at, historical, results }, limits.message_bytes_max)
+        });
+        Ok(Response::new(answered.await?))
+    }
+}
+
+fn result(answer: Result<Answer, Failure>) -> wire::check_bulk_result::Result {
+    use wire::check_bulk_result::Result as Said;
+    match answer {
+        Ok(Answer { decision, witness, edges: _ }) => Said::Answer(wire::CheckBulkAnswer {
+            decision: wire::Decision::from(decision).into(),
+            witness: convert::to_steps(witness),
+        }),
+        Err(failure) => Said::Error(failure.into_proto()),
+    }
+}
+
+/// Said here and not by the encoder, which would name neither the reason nor the way out.
+fn fitting(reply: wire::CheckBulkResponse, bytes_max: usize) -> Result<wire::CheckBulkResponse, Failure> {
+    let bytes = reply.encoded_len();
+    if bytes <= bytes_max {
+        return Ok(reply);
+    }
+    let message = format!("the reply would have {bytes} bytes; at most {bytes_max} are allowed");
+    Err(Failure::new(Code::ResourceExhausted, "LIMIT_EXCEEDED", message)
+        .with_fact("limit", "message_bytes_max")
+        .with_fact("max", bytes_max.to_string())
+        .with_fact(HINT, "ask fewer questions at once, or without `explain`"))
+}

@@ -1,0 +1,185 @@
+//! `procura check`: one question or many, and the answer as an exit code.
+//!
+//! INVARIANT: the exit code is 0 only when every question was answered with ALLOW.
+
+use super::exit::{Exit, Failure};
+use super::input::{Item, read_items};
+use super::output::{Output, decision as coloured};
+use super::reach::{Server, When};
+use super::witness;
+use crate::api::client::ClientError;
+use crate::model::{Decision, Limits, Question, Witness};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  procura check 'project:alpha#edit@user:dana'
+  procura check 'project:alpha#edit@user:dana' --explain
+  procura check 'project:alpha#edit@user:dana' --explain=line
+  procura check 'project:alpha#edit@user:dana' 'project:beta#edit@user:dana'
+  procura check --file questions.txt --json        one per line, // comments
+
+  if procura check 'project:alpha#delete@user:dana' >/dev/null; then …
+
+Several questions are answered at one revision.
+Exit codes: 0 all ALLOW, 1 some DENY, 3 some CONDITIONAL and none DENY,
+4 some could not be answered.";
+
+/// Ask whether a subject has a permission on an object
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Check {
+    /// OBJECT#PERMISSION@SUBJECT; or a file of questions (an argument without `#`), or `-`
+    #[arg(value_name = "QUESTION", required_unless_present = "file")]
+    questions: Vec<String>,
+    /// A file with one question per line, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Show one path by which an answer is ALLOW: as a tree, or with `=line` in one line
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "tree")]
+    explain: Option<Explain>,
+    #[command(flatten)]
+    when: When,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Explain {
+    Tree,
+    Line,
+}
+
+type Answer = Result<(Decision, Option<Witness>), ClientError>;
+
+impl Check {
+    /// Asks, prints one line per question in the order given, and folds the answers into the exit code.
+    pub fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let items: Vec<Item<Question>> = read_items(&self.questions, self.file.as_deref())?;
+        let questions_max = Limits::default().bulk_items_max;
+        if items.len() > questions_max {
+            return Err(Failure::usage(format!(
+                "{} questions, but one call answers at most {questions_max}, all at one revision",
+                items.len()
+            ))
+            .with_hint("split the file; give the token of the first part as --at-exact-snapshot to the others"));
+        }
+        let questions: Vec<Question> = items.into_iter().map(|item| item.value).collect();
+        if questions.is_empty() {
+            return Err(Failure::usage("no question: the input holds only blank lines and comments"));
+        }
+        let client = self.server.connect()?;
+        let at = self.when.at();
+        let explain = self.explain.is_some();
+        let (answers, token, historical): (Vec<Answer>, String, bool) = match questions.as_slice() {
+            [question] => {
+                let checked = client.check(question, &at, explain)?;
+                (vec![Ok((checked.decision, checked.witness))], checked.token, checked.historical)
+            }
+            questions => {
+                let checked = client.check_bulk(questions, &at, explain)?;
+                (checked.answers, checked.token, false)
+            }
+        };
+        if answers.len() != questions.len() {
+            return Err(Failure::new(
+                Exit::Refused,
+                format!("the server answered {} of {} questions", answers.len(), questions.len()),
+            ));
+        }
+        for (question, answer) in questions.iter().zip(&answers) {
+            self.print(question, answer, &token, output)?;
+        }
+        if historical {
+            output.note("this answer is historical: newer revisions exist");
+        }
+        Ok(folded(&answers))
+    }
+
+    fn print(&self, question: &Question, answer: &Answer, token: &str, output: &mut Output) -> Result<(), Failure> {
+        if output.is_json() {
+            return Ok(output.value(&json_of(question, answer, token))?);
+        }
+        let asked = text_of(question);
+        match answer {
+            Ok((decision, found)) => {
+                output.line(format_args!("{} {asked}", coloured(*decision)))?;
+                match (self.explain, decision, found) {
+                    (Some(Explain::Tree), Decision::Allow, Some(found)) => output.line(witness::tree(found, "  "))?,
+                    (Some(Explain::Line), Decision::Allow, Some(found)) => {
+                        output.line(format_args!("  because {}", witness::line(found)))?;
+                    }
+                    (Some(_), Decision::Deny, _) => output.line("  because no path allows it")?,
+                    (Some(_), Decision::Allow | Decision::Conditional, _) | (None, _, _) => {}
+                }
+            }
+            Err(error) => {
+                output.line(format_args!("ERROR {asked}"))?;
+                output.line(format_args!("  {} [{} {}]", error.message, error.code, error.reason))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error outweighs a deny, a deny a condition, a condition an allow.
+fn folded(answers: &[Answer]) -> Exit {
+    let has = |wanted: Decision| answers.iter().flatten().any(|(decision, _)| *decision == wanted);
+    if answers.iter().any(Result::is_err) || answers.is_empty() {
+        Exit::Refused
+    } else if has(Decision::Deny) {
+        Exit::Negative
+    } else if has(Decision::Conditional) {
+        Exit::Conditional
+    } else {
+        Exit::Success
+    }
+}
+
+fn text_of(question: &Question) -> String {
+    format!("{}#{}@{}", question.object, question.permission, question.subject)
+}
+
+fn json_of(question: &Question, answer: &Answer, token: &str) -> Value {
+    let question = text_of(question);
+    match answer {
+        Ok((decision, found)) => {
+            let found = found.as_ref().map(witness::json);
+            json!({"question": question, "decision": decision.as_str(), "token": token, "witness": found})
+        }
+        Err(error) => json!({
+            "question": question,
+            "error": {"code": error.code, "reason": error.reason, "message": error.message},
+            "token": token,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_all_allow_is_success() {
+        let allow = || Ok((Decision::Allow, None));
+        let deny = || Ok((Decision::Deny, None));
+        let conditional = || Ok((Decision::Conditional, None));
+        let error = || {
+            Err(ClientError {
+                code: "FAILED_PRECONDITION",
+                reason: String::new(),
+                message: String::new(),
+                facts: Vec::new(),
+                diagnostics: Vec::new(),
+            })
+        };
+        assert_eq!(folded(&[allow(), allow()]), Exit::Success);
+        assert_eq!(folded(&[allow(), conditional()]), Exit::Conditional);
+        assert_eq!(folded(&[conditional(), deny(), allow()]), Exit::Negative);
+        assert_eq!(folded(&[deny(), error(), allow()]), Exit::Refused);
+        assert_eq!(folded(&[]), Exit::Refused);
+    }
+}

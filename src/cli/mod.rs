@@ -1,0 +1,123 @@
+//! Floor 6: the command line. One file per command; what several share stands beside them.
+//!
+//! What always holds: standard output carries results and nothing else, standard error carries what a person should
+//! know about them; `--json` makes both machine-readable; the exit code alone tells the outcome (see `exit`).
+
+mod check;
+mod exit;
+mod info;
+mod input;
+mod output;
+mod reach;
+mod schema;
+mod serve;
+mod test;
+mod tuple;
+mod witness;
+
+use clap::{Parser, Subcommand};
+use exit::{Exit, Failure};
+use output::Output;
+use std::process::ExitCode;
+
+const ABOUT_LONG: &str = "\
+Procura answers one question: may this subject do that to this object? It answers from relation tuples \
+(`document:plan#viewer@user:rita`) and a schema that says what follows from them, over gRPC, from an embedded RocksDB.";
+
+const EXAMPLES: &str = "\
+A first session:
+  procura serve --data ./data &
+  procura schema write schema-examples/saas.zed
+  procura tuple write 'org:acme#admin@user:rita' 'workspace:lab#org@org:acme'
+  procura tuple write 'project:alpha#workspace@workspace:lab'
+  procura check 'project:alpha#edit@user:rita' --explain
+
+Exit codes:
+  0    success; for `check`, every answer is ALLOW
+  1    check: an answer is DENY; test: a file failed;
+       schema check, schema fmt --check, schema write --dry-run: findings
+  2    the arguments or an input file are wrong; nothing was sent
+  3    check: an answer is CONDITIONAL and none is DENY
+  4    the server refused, or failed
+  5    the server cannot be reached, or is shutting down: try again
+  141  whoever read the output went away";
+
+/// Relationship-based authorization: ask, write, test, serve.
+#[derive(Parser)]
+#[command(name = "procura", version, long_about = ABOUT_LONG, after_help = EXAMPLES, propagate_version = true)]
+struct Arguments {
+    /// Print JSON, one value per line; errors too, on standard error
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    #[command(subcommand)]
+    Schema(schema::Schema),
+    #[command(subcommand)]
+    Tuple(tuple::Tuple),
+    Check(check::Check),
+    Test(test::Test),
+    Info(info::Info),
+}
+
+/// Runs the command named by the process's arguments; returns the code to exit with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(asked) => {
+            // Help and version come this way too; clap knows which stream and code each has. A closed pipe is no news.
+            let _ = asked.print();
+            return if asked.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let mut output = Output::new(arguments.json);
+    let outcome = dispatch(arguments.command, &mut output).and_then(|exit| {
+        output.flush()?;
+        Ok(exit)
+    });
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => report(failure, &mut output),
+    }
+}
+
+fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
+    match command {
+        Command::Serve(serve) => serve.run(output),
+        Command::Schema(schema) => schema.run(output),
+        Command::Tuple(tuple) => tuple.run(output),
+        Command::Check(check) => check.run(output),
+        Command::Test(test) => test.run(output),
+        Command::Info(info) => info.run(output),
+    }
+}
+
+/// Says what went wrong, after what was already printed.
+fn report(failure: Failure, output: &mut Output) -> ExitCode {
+    // Results printed before the failure still hold; if they cannot be delivered, the failure is the news.
+    let _ = output.flush();
+    match failure {
+        Failure::ReaderGone => Exit::ReaderGone.into(),
+        Failure::Said(complaint) => {
+            output.complain(&complaint);
+            complaint.exit.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

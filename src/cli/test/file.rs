@@ -1,0 +1,798 @@
+//! The form of a validation file, and where everything in it stands.
+//!
+//! SpiceDB's files are taken as they are: `schema` or `schemaFile`, `relationships`, `assertions`, `validation`.
+//! INVARIANT: every key and every line is either understood or refused with its place; nothing is skipped.
+
+use crate::cli::input::{Parsed, Wrong, is_item};
+use crate::model::{ObjectRef, Question, RelationName, RelationTuple, SubjectRef, TupleKey};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+use std::collections::HashMap;
+use std::fmt;
+
+/// A validation file, understood.
+#[derive(Debug)]
+pub struct ValidationFile {
+    pub schema: SchemaSource,
+    pub relationships: Vec<Placed<RelationTuple>>,
+    /// Where `relationships` stands; 1 when it does not.
+    pub relationships_line: usize,
+    /// Assertions and expected subjects, in the order of the file.
+    pub asked: Vec<Asked>,
+    /// Expected `type:*`, about which no question can be asked.
+    pub wildcards: usize,
+}
+
+/// Where the schema comes from; `line` is that of the key's value.
+#[derive(Debug)]
+pub enum SchemaSource {
+    Inline { text: String, line: usize },
+    File { path: String, line: usize },
+}
+
+impl SchemaSource {
+    /// 1-based.
+    pub fn line(&self) -> usize {
+        match self {
+            SchemaSource::Inline { line, .. } | SchemaSource::File { line, .. } => *line,
+        }
+    }
+}
+
+/// A value and its place: the 1-based line, and the byte offset within it.
+#[derive(Debug)]
+pub struct Placed<T> {
+    pub value: T,
+    pub line: usize,
+    pub at: usize,
+}
+
+/// A question and what must be answered.
+#[derive(Debug)]
+pub struct Asked {
+    pub question: Question,
+    pub expectation: Expectation,
+    pub block: Block,
+    /// As written.
+    pub text: String,
+    /// 1-based.
+    pub line: usize,
+}
+
+impl Asked {
+    /// Rather than an expected subject of a `validation` block.
+    pub fn is_assertion(&self) -> bool {
+        self.block == Block::Assertions
+    }
+}
+
+/// Which part of the file asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    Assertions,
+    Validation,
+}
+
+/// What must be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expectation {
+    Allow,
+    Deny,
+    Conditional,
+    /// Excluded from a wildcard under a condition: then it is not allowed outright.
+    DenyOrConditional,
+}
+
+const KEYS: &[&str] = &["schema", "schemaFile", "relationships", "assertions", "validation"];
+/// Keys this format will have; refused rather than ignored, because an assertion may hang on them.
+const KEYS_LATER: &[&str] = &["now", "delegations", "suspended", "max_lifetime", "max_depth"];
+const ASSERTIONS: &[(&str, Expectation)] = &[
+    ("assertTrue", Expectation::Allow),
+    ("assertCaveated", Expectation::Conditional),
+    ("assertFalse", Expectation::Deny),
+];
+/// What may follow an assertion's question one day.
+const WORDS_LATER: &[&str] = &["via", "for", "with", "at"];
+
+/// Parses the text of a file; `name` is what a person calls it. All that is wrong is returned together.
+pub fn parse(name: &str, text: &str) -> Result<ValidationFile, Vec<Wrong>> {
+    let mut reader = Reader { name, lines: text.lines().collect(), wrongs: Vec::new() };
+    let root: Spanned<Node> = match serde_saphyr::from_str(text) {
+        Ok(root) => root,
+        Err(error) => {
+            let (line, column) =
+                error.location().map_or((1, 1), |location| (location.line() as usize, location.column() as usize));
+            let error = error.without_snippet().to_string();
+            reader.wrong_at_column(line, column, format!("not YAML we can read: {error}"), None);
+            return Err(reader.wrongs);
+        }
+    };
+    let file = reader.file(&root);
+    match file {
+        Some(file) if reader.wrongs.is_empty() => Ok(file),
+        Some(_) | None => Err(reader.wrongs),
+    }
+}
+
+/// Where each line of a block of text stands in the file around it: its 1-based line, and by how many bytes it is
+/// shifted there. Block scalars lose their indent, folded ones their line ends, so lines are found by their content,
+/// in order, from `line` on; one that is not found takes the place of the one before.
+pub fn places(file: &str, line: usize, block: &str) -> Vec<(usize, isize)> {
+    let lines: Vec<&str> = file.lines().collect();
+    let mut cursor = Cursor { line };
+    let mut last = (line, 0);
+    block
+        .lines()
+        .map(|text| {
+            let wanted = text.trim();
+            if let Some((line, at)) = cursor.find(&lines, wanted) {
+                let indent = text.len() - text.trim_start().len();
+                last = (line, at as isize - indent as isize);
+            }
+            last
+        })
+        .collect()
+}
+
+/// Finds the lines of a block one after the other.
+struct Cursor {
+    /// 1-based: the line to look at next.
+    line: usize,
+}
+
+impl Cursor {
+    /// The next line that is `wanted` (space around aside), or else holds it; and where in it. A comment may quote a
+    /// tuple, so the whole line is looked for first.
+    fn find(&mut self, lines: &[&str], wanted: &str) -> Option<(usize, usize)> {
+        if wanted.is_empty() {
+            return None;
+        }
+        let from = self.line.saturating_sub(1);
+        let ahead = || lines.iter().enumerate().skip(from);
+        let (index, text) = ahead()
+            .find(|(_, text)| text.trim() == wanted)
+            .or_else(|| ahead().find(|(_, text)| text.contains(wanted)))?;
+        self.line = index + 2;
+        Some((index + 1, text.find(wanted)?))
+    }
+}
+
+/// Any YAML value, with the places of what it holds.
+#[derive(Debug)]
+enum Node {
+    Null,
+    Text(String),
+    List(Vec<Spanned<Node>>),
+    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+    /// A number, a boolean: nothing of ours.
+    Other(&'static str),
+}
+
+impl Node {
+    fn kind(&self) -> &'static str {
+        match self {
+            Node::Null => "nothing",
+            Node::Text(_) => "text",
+            Node::List(_) => "a list",
+            Node::Map(_) => "a mapping",
+            Node::Other(kind) => kind,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Node, E> {
+        Ok(Node::Other("a boolean"))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Node, E> {
+        Ok(Node::Other("a number"))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Node, E> {
+        Ok(Node::Other("a number"))
+    }
+
+    fn visit_i128<E: de::Error>(self, _: i128) -> Result<Node, E> {
+        Ok(Node::Other("a number"))
+    }
+
+    fn visit_u128<E: de::Error>(self, _: u128) -> Result<Node, E> {
+        Ok(Node::Other("a number"))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::Other("a number"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut map = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            map.push(entry);
+        }
+        Ok(Node::Map(map))
+    }
+}
+
+fn line_of<T>(spanned: &Spanned<T>) -> usize {
+    (spanned.referenced.line() as usize).max(1)
+}
+
+/// Turns nodes into a file, and keeps what is wrong.
+struct Reader<'a> {
+    name: &'a str,
+    lines: Vec<&'a str>,
+    wrongs: Vec<Wrong>,
+}
+
+impl<'a> Reader<'a> {
+    fn line_text(&self, line: usize) -> &'a str {
+        self.lines.get(line.saturating_sub(1)).copied().unwrap_or("")
+    }
+
+    fn wrong(&mut self, line: usize, at: usize, message: impl Into<String>, hint: Option<String>) {
+        let text = self.line_text(line).trim_end();
+        self.wrongs.push(Wrong {
+            source: self.name.to_owned(),
+            line,
+            text: text.to_owned(),
+            at: at.min(text.len()),
+            message: message.into(),
+            hint,
+        });
+    }
+
+    fn wrong_at_column(&mut self, line: usize, column: usize, message: String, hint: Option<String>) {
+        let text = self.line_text(line);
+        let at = text.char_indices().nth(column.saturating_sub(1)).map_or(text.len(), |(at, _)| at);
+        self.wrong(line, at, message, hint);
+    }
+
+    fn wrong_node<T>(&mut self, node: &Spanned<T>, message: impl Into<String>, hint: Option<String>) {
+        self.wrong_at_column(line_of(node), node.referenced.column() as usize, message.into(), hint);
+    }
+
+    fn file(&mut self, root: &Spanned<Node>) -> Option<ValidationFile> {
+        let Node::Map(entries) = &root.value else {
+            let message = format!("a validation file is a mapping, this is {}", root.value.kind());
+            self.wrong_node(root, message, Some(format!("its keys are {}", KEYS.join(", "))));
+            return None;
+        };
+        let mut schemas = Vec::new();
+        let mut file_parts = (Vec::new(), 1, Vec::new(), 0);
+        for (key, value) in entries {
+            match key.value.as_str() {
+                "schema" => schemas.extend(
+                    self.text(key, value)
+                        .map(|text| (key, SchemaSource::Inline { text: text.to_owned(), line: line_of(value) })),
+                ),
+                "schemaFile" => schemas.extend(
+                    self.text(key, value)
+                        .map(|path| (key, SchemaSource::File { path: path.to_owned(), line: line_of(value) })),
+                ),
+                "relationships" => {
+                    file_parts.0 = self.relationships(key, value);
+                    file_parts.1 = line_of(key);
+                }
+                "assertions" => self.assertions(value, &mut file_parts.2),
+                "validation" => file_parts.3 = self.validation(value, &mut file_parts.2),
+                later if KEYS_LATER.contains(&later) => {
+                    self.wrong_node(key, format!("`{later}` is not supported yet"), None);
+                }
+                other => {
+                    let message = format!("`{other}` is no key of a validation file");
+                    self.wrong_node(key, message, near(other, KEYS));
+                }
+            }
+        }
+        let (relationships, relationships_line, asked, wildcards) = file_parts;
+        let mut schemas = schemas.into_iter();
+        let Some((_, schema)) = schemas.next() else {
+            if self.wrongs.is_empty() {
+                self.wrong(1, 0, "neither `schema` nor `schemaFile`", Some("a world needs a schema".to_owned()));
+            }
+            return None;
+        };
+        if let Some((key, _)) = schemas.next() {
+            self.wrong_node(key, "a second schema", Some("give `schema` or `schemaFile`".to_owned()));
+        }
+        Some(ValidationFile { schema, relationships, relationships_line, asked, wildcards })
+    }
+
+    /// The value of a key that must be text; nothing where it is null.
+    fn text<'n>(&mut self, key: &Spanned<String>, value: &'n Spanned<Node>) -> Option<&'n str> {
+        match &value.value {
+            Node::Text(text) => Some(text),
+            Node::Null => None,
+            Node::List(_) | Node::Map(_) | Node::Other(_) => {
+                let message = format!("`{}` must be text, this is {}", key.value, value.value.kind());
+                self.wrong_node(value, message, None);
+                None
+            }
+        }
+    }
+
+    fn relationships(&mut self, key: &Spanned<String>, value: &Spanned<Node>) -> Vec<Placed<RelationTuple>> {
+        let Some(block) = self.text(key, value) else { return Vec::new() };
+        let mut cursor = Cursor { line: line_of(key) };
+        let mut tuples = Vec::new();
+        let mut seen: HashMap<TupleKey, usize> = HashMap::new();
+        let mut line = line_of(key);
+        for text in block.lines().filter(|line| is_item(line)).map(str::trim) {
+            let found = cursor.find(&self.lines, text);
+            let at = found.map_or(0, |(_, at)| at);
+            line = found.map_or(line, |(line, _)| line);
+            match text.parse::<RelationTuple>() {
+                Err(error) => {
+                    self.wrong(line, at + error.at, error.message, Some(error.hint.to_owned()));
+                }
+                Ok(tuple) => {
+                    if let Some(first) = seen.insert(tuple.key.clone(), line) {
+                        let hint =
+                            Some("object, relation and subject name a tuple; caveat and expiry do not".to_owned());
+                        self.wrong(line, at, format!("the same tuple stands in line {first} already"), hint);
+                    }
+                    tuples.push(Placed { value: tuple, line, at });
+                }
+            }
+        }
+        tuples
+    }
+
+    fn assertions(&mut self, value: &Spanned<Node>, asked: &mut Vec<Asked>) {
+        let Some(kinds) = self.map_or_nothing("assertions", value) else { return };
+        for (key, items) in kinds {
+            let known = ASSERTIONS.iter().find(|(name, _)| *name == key.value);
+            let Some((_, expectation)) = known else {
+                let names: Vec<&str> = ASSERTIONS.iter().map(|(name, _)| *name).collect();
+                let message = format!("`{}` is no kind of assertion", key.value);
+                self.wrong_node(key, message, near(&key.value, &names));
+                continue;
+            };
+            let Some(items) = self.list_or_nothing(&key.value, items) else { continue };
+            for item in items {
+                let Some(text) = self.item_text(item) else { continue };
+                if let Some(question) = self.question(item, text) {
+                    asked.push(Asked {
+                        question,
+                        expectation: *expectation,
+                        block: Block::Assertions,
+                        text: text.to_owned(),
+                        line: line_of(item),
+                    });
+                }
+            }
+        }
+    }
+
+    /// One assertion's text; a mapping form comes later.
+    fn item_text<'n>(&mut self, item: &'n Spanned<Node>) -> Option<&'n str> {
+        match &item.value {
+            Node::Text(text) => Some(text.trim()),
+            Node::Map(_) => {
+                self.wrong_node(item, "an assertion with a reason is not supported yet", None);
+                None
+            }
+            Node::Null | Node::List(_) | Node::Other(_) => {
+                let message = format!("an assertion is text, this is {}", item.value.kind());
+                self.wrong_node(item, message, Some("such as `document:plan#view@user:rita`".to_owned()));
+                None
+            }
+        }
+    }
+
+    /// `object#permission@subject`; the words that may follow it one day are refused.
+    fn question(&mut self, item: &Spanned<Node>, text: &str) -> Option<Question> {
+        let (asked, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        let (line, at) = self.place(item, text);
+        match Question::parsed(asked) {
+            Ok(question) => {
+                let rest = rest.trim_start();
+                if rest.is_empty() {
+                    return Some(question);
+                }
+                let word = rest.split_whitespace().next().unwrap_or(rest);
+                let rest_at = at + (text.len() - rest.len());
+                if WORDS_LATER.contains(&word) {
+                    self.wrong(line, rest_at, format!("`{word}` in an assertion is not supported yet"), None);
+                } else {
+                    let hint = Some("an assertion is `object#permission@subject`".to_owned());
+                    self.wrong(line, rest_at, format!("`{word}` may not follow the question"), hint);
+                }
+                None
+            }
+            Err(error) => {
+                let hint = "an assertion is `object#permission@subject`, such as `document:plan#view@user:rita`";
+                self.wrong(line, at + error.at, error.message, Some(hint.to_owned()));
+                None
+            }
+        }
+    }
+
+    /// Where the text of a scalar stands; one with escapes or over several lines is only known by its first line.
+    fn place<T>(&self, node: &Spanned<T>, text: &str) -> (usize, usize) {
+        let line = line_of(node);
+        (line, self.line_text(line).find(text).unwrap_or(0))
+    }
+
+    /// Expected relations; returns how many wildcards they hold.
+    fn validation(&mut self, value: &Spanned<Node>, asked: &mut Vec<Asked>) -> usize {
+        let mut wildcards = 0;
+        let Some(relations) = self.map_or_nothing("validation", value) else { return 0 };
+        for (key, items) in relations {
+            let Some((object, permission)) = self.expected_relation(key) else { continue };
+            let Some(items) = self.list_or_nothing(&key.value, items) else { continue };
+            for item in items {
+                let Node::Text(text) = &item.value else {
+                    self.wrong_node(
+                        item,
+                        format!("an expected subject is text, this is {}", item.value.kind()),
+                        expected_hint(),
+                    );
+                    continue;
+                };
+                let text = text.trim();
+                match expected_subjects(text) {
+                    Err((at, message)) => {
+                        let (line, start) = self.place(item, text);
+                        self.wrong(line, start + at, message, expected_hint());
+                    }
+                    Ok(subjects) => {
+                        for (subject, expectation) in subjects {
+                            if matches!(subject, SubjectRef::Wildcard(_)) {
+                                wildcards += 1;
+                                continue;
+                            }
+                            let question = Question { object: object.clone(), permission: permission.clone(), subject };
+                            let text = format!("{}@{}", key.value.trim(), question.subject);
+                            asked.push(Asked {
+                                question,
+                                expectation,
+                                block: Block::Validation,
+                                text,
+                                line: line_of(item),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        wildcards
+    }
+
+    fn expected_relation(&mut self, key: &Spanned<String>) -> Option<(ObjectRef, RelationName)> {
+        let text = key.value.trim();
+        let (line, start) = self.place(key, text);
+        let hint = Some("an expected relation is `object#permission`, such as `document:plan#view`".to_owned());
+        let Some((object, permission)) = text.split_once('#') else {
+            self.wrong(line, start + text.len(), format!("`{text}` has no `#permission`"), hint);
+            return None;
+        };
+        let permission_at = start + object.len() + 1;
+        match (object.parse::<ObjectRef>(), RelationName::new(permission)) {
+            (Ok(object), Ok(permission)) => Some((object, permission)),
+            (Err(error), _) => {
+                self.wrong(line, start + error.at, error.message, hint);
+                None
+            }
+            (Ok(_), Err(error)) => {
+                self.wrong(line, permission_at + error.at(), error.to_string(), hint);
+                None
+            }
+        }
+    }
+
+    fn map_or_nothing<'n>(
+        &mut self,
+        what: &str,
+        node: &'n Spanned<Node>,
+    ) -> Option<&'n [(Spanned<String>, Spanned<Node>)]> {
+        match &node.value {
+            Node::Map(entries) => Some(entries),
+            Node::Null => None,
+            // SpiceDB's files write an empty block in either form.
+            Node::List(items) if items.is_empty() => None,
+            Node::List(_) | Node::Text(_) | Node::Other(_) => {
+                self.wrong_node(node, format!("`{what}` must be a mapping, this is {}", node.value.kind()), None);
+                None
+            }
+        }
+    }
+
+    fn list_or_nothing<'n>(&mut self, what: &str, node: &'n Spanned<Node>) -> Option<&'n [Spanned<Node>]> {
+        match &node.value {
+            Node::List(items) => Some(items),
+            Node::Null => None,
+            Node::Map(entries) if entries.is_empty() => None,
+            Node::Map(_) | Node::Text(_) | Node::Other(_) => {
+                self.wrong_node(node, format!("`{what}` must be a list, this is {}", node.value.kind()), None);
+                None
+            }
+        }
+    }
+}
+
+fn expected_hint() -> Option<String> {
+    Some(
+        "such as `[user:rita] is <document:plan#viewer>`, `[user:rita[...]] is …` or `[user:* - {user:tom}] is …`"
+            .to_owned(),
+    )
+}
+
+fn near(given: &str, known: &[&str]) -> Option<String> {
+    let nearest = known.iter().min_by_key(|name| strsim::damerau_levenshtein(given, name))?;
+    if strsim::damerau_levenshtein(given, nearest) <= 3 {
+        return Some(format!("did you mean `{nearest}`?"));
+    }
+    Some(format!("known are {}", known.join(", ")))
+}
+
+type Expected = (SubjectRef, Expectation);
+
+/// The subjects of `[SUBJECT] is <object#relation>/<…>`: the one in the brackets, and those excluded from a wildcard.
+/// By which relation they hold is not read further than its form. An error has its byte offset.
+fn expected_subjects(text: &str) -> Result<Vec<Expected>, (usize, String)> {
+    let Some(body) = text.strip_prefix('[') else {
+        return Err((0, "an expected subject stands in `[` and `]`".to_owned()));
+    };
+    // A subject may end in `[...]`, so the bracket that closes is the one before ` is ` or the last.
+    let (inside, relations) = match body.split_once("] is ") {
+        Some((inside, relations)) => (inside, Some(relations)),
+        None => match body.strip_suffix(']') {
+            Some(inside) => (inside, None),
+            None => return Err((text.len(), "`[` without its `]`, or no ` is <…>` behind it".to_owned())),
+        },
+    };
+    if let Some(relations) = relations {
+        if !relations.starts_with('<') || !relations.ends_with('>') {
+            return Err((text.len() - relations.len(), "`<object#relation>` expected after `is`".to_owned()));
+        }
+    }
+    let (named, excluded) = match inside.split_once(" - {") {
+        Some((named, excluded)) => match excluded.strip_suffix('}') {
+            Some(excluded) => (named, Some(excluded)),
+            None => return Err((1 + inside.len(), "`{` without its `}`".to_owned())),
+        },
+        None => (inside, None),
+    };
+    let (subject, conditional) = subject_in(named, 1)?;
+    let mut subjects = vec![(subject, if conditional { Expectation::Conditional } else { Expectation::Allow })];
+    let Some(excluded) = excluded else { return Ok(subjects) };
+    if !matches!(subjects.as_slice(), [(SubjectRef::Wildcard(_), _)]) {
+        return Err((1 + named.len(), "only a `type:*` has exclusions".to_owned()));
+    }
+    let mut at = 1 + named.len() + " - {".len();
+    for part in excluded.split(", ") {
+        let (subject, conditional) = subject_in(part, at)?;
+        let expectation = if conditional { Expectation::DenyOrConditional } else { Expectation::Deny };
+        subjects.push((subject, expectation));
+        at += part.len() + ", ".len();
+    }
+    Ok(subjects)
+}
+
+/// A subject with or without `[...]` behind it, which says that a condition stands before it.
+fn subject_in(text: &str, at: usize) -> Result<(SubjectRef, bool), (usize, String)> {
+    let (subject, conditional) = match text.strip_suffix("[...]") {
+        Some(subject) => (subject, true),
+        None => (text, false),
+    };
+    let subject = subject.parse::<SubjectRef>().map_err(|error| (at + error.at, error.message))?;
+    Ok((subject, conditional))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrongs(text: &str) -> Vec<(usize, usize, String)> {
+        let wrongs = parse("world.yaml", text).unwrap_err();
+        wrongs.iter().map(|wrong| (wrong.line, wrong.column(), wrong.message.clone())).collect()
+    }
+
+    const WORLD: &str = r#"---
+schema: |-
+  definition user {}
+  definition doc {
+    relation viewer: user
+  }
+relationships: |-
+  // people; not doc:1#viewer@user:rita
+
+    doc:1#viewer@user:rita
+  doc:2#viewer@user:dana#...
+assertions:
+  assertTrue:
+    - "doc:1#viewer@user:rita"
+    - doc:2#viewer@user:dana#...
+  assertFalse:
+    - 'doc:1#viewer@user:dana'
+  assertCaveated: []
+validation: null
+"#;
+
+    #[test]
+    fn everything_has_its_place() {
+        let file = parse("world.yaml", WORLD).unwrap();
+        let tuples: Vec<(usize, usize, String)> =
+            file.relationships.iter().map(|placed| (placed.line, placed.at, placed.value.to_string())).collect();
+        let expected = [(10, 4, "doc:1#viewer@user:rita".to_owned()), (11, 2, "doc:2#viewer@user:dana".to_owned())];
+        assert_eq!(tuples, expected);
+        let asked: Vec<(usize, Expectation)> = file.asked.iter().map(|asked| (asked.line, asked.expectation)).collect();
+        assert_eq!(asked, [(14, Expectation::Allow), (15, Expectation::Allow), (17, Expectation::Deny)]);
+        let SchemaSource::Inline { text, line } = &file.schema else { panic!("not inline") };
+        let places = places(WORLD, *line, text);
+        assert_eq!(places.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 4, 5, 6]);
+        assert_eq!(places[2].1, 2);
+    }
+
+    #[test]
+    fn folded_relationships_keep_their_lines() {
+        let text = "schema: \"\"\nrelationships: >-\n  doc:1#viewer@user:rita\n\n  doc:1#viewer@user:dana\n";
+        let file = parse("w", text).unwrap();
+        assert_eq!(file.relationships.iter().map(|placed| placed.line).collect::<Vec<_>>(), [3, 5]);
+    }
+
+    #[test]
+    fn absent_null_and_empty_blocks_are_fine() {
+        for tail in [
+            "",
+            "relationships: \"\"\n",
+            "assertions: null\nvalidation: {}\n",
+            "assertions:\n  assertTrue:\nvalidation:\n",
+            "assertions: []\n",
+        ] {
+            let file = parse("w", &format!("schema: \"definition user {{}}\"\n{tail}")).unwrap();
+            assert!(file.asked.is_empty() && file.relationships.is_empty(), "{tail}");
+        }
+    }
+
+    #[test]
+    fn what_comes_later_is_refused_with_its_place() {
+        let head = "schema: \"\"\n";
+        for key in KEYS_LATER {
+            let found = wrongs(&format!("{head}{key}: []\n"));
+            assert_eq!(found, [(2, 1, format!("`{key}` is not supported yet"))]);
+        }
+        for (words, word) in [
+            ("via d1", "via"),
+            ("with {\"a\": 1}", "with"),
+            ("  at 2027-01-01T00:00:00Z", "at"),
+            ("for user:rita", "for"),
+        ] {
+            let found = wrongs(&format!("{head}assertions:\n  assertTrue:\n    - 'doc:1#view@user:rita {words}'\n"));
+            assert_eq!(found.len(), 1);
+            assert_eq!(
+                (found[0].0, found[0].2.as_str()),
+                (4, format!("`{word}` in an assertion is not supported yet").as_str())
+            );
+        }
+        let found =
+            wrongs(&format!("{head}assertions:\n  assertFalse:\n    - {{check: 'doc:1#view@user:x', reason: R}}\n"));
+        assert_eq!(found[0].0, 4);
+        assert!(found[0].2.contains("not supported yet"));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_named_at_once() {
+        let relationships = "relationships: |\n  doc:1#viewer\n  doc:1#viewer@user:a\n  doc:1#viewer@user:a\n";
+        let assertions = "assertions:\n  assertTrue:\n    - doc:1#view\n    - 7\n  assertMaybe: []\n";
+        let text = format!("schema: \"\"\nrelationship: x\n{relationships}{assertions}");
+        let found = wrongs(&text);
+        let lines: Vec<usize> = found.iter().map(|(line, _, _)| *line).collect();
+        assert_eq!(lines, [2, 4, 6, 9, 10, 11], "{found:?}");
+        assert!(found[2].2.contains("line 5 already"));
+        assert_eq!(found[1].1, 15);
+    }
+
+    #[test]
+    fn what_is_no_world_is_refused() {
+        assert_eq!(wrongs("- a\n")[0].0, 1);
+        assert_eq!(wrongs("")[0].0, 1);
+        assert!(wrongs("relationships: \"\"\n")[0].2.contains("neither"));
+        assert!(wrongs("schema: a\nschemaFile: b\n")[0].2.contains("second schema"));
+        assert!(wrongs("schema: [a]\n")[0].2.contains("must be text"));
+        assert_eq!(wrongs("schema: a\nschema: b\n")[0].0, 2);
+        assert_eq!(wrongs("schema: \"\n")[0].0, 1);
+    }
+
+    #[test]
+    fn expected_subjects_are_understood() {
+        let parsed = |text| -> Vec<(String, Expectation)> {
+            expected_subjects(text).unwrap().into_iter().map(|(subject, kind)| (subject.to_string(), kind)).collect()
+        };
+        let is = |text: &str, kind| (text.to_owned(), kind);
+        assert_eq!(parsed("[user:tom] is <doc:1#viewer>"), [is("user:tom", Expectation::Allow)]);
+        assert_eq!(
+            parsed("[user:tom[...]] is <doc:1#viewer>/<doc:1#owner>"),
+            [is("user:tom", Expectation::Conditional)]
+        );
+        assert_eq!(parsed("[group:g#member] is <doc:1#viewer>"), [is("group:g#member", Expectation::Allow)]);
+        assert_eq!(
+            parsed("[user:* - {user:a, user:b[...]}] is <doc:1#viewer>"),
+            [
+                is("user:*", Expectation::Allow),
+                is("user:a", Expectation::Deny),
+                is("user:b", Expectation::DenyOrConditional)
+            ]
+        );
+        assert_eq!(parsed("[user:*[...] - {user:a}] is <doc:1#viewer>").len(), 2);
+        assert_eq!(parsed("[user:tom]"), [is("user:tom", Expectation::Allow)]);
+        for bad in [
+            "",
+            "user:tom",
+            "[user:tom",
+            "[user:tom] is doc",
+            "[user:a - {user:b}] is <d:1#v>",
+            "[user:* - {user:b] is <d:1#v>",
+            "[] is <d:1#v>",
+        ] {
+            assert!(expected_subjects(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_validation_block_becomes_questions() {
+        let text = "schema: \"\"\nvalidation:\n  doc:1#view:\n    - \"[user:tom] is <doc:1#viewer>\"\n\
+                    \x20   - \"[user:* - {user:x}] is <doc:1#viewer>\"\n  doc:2#view: []\n";
+        let file = parse("w", text).unwrap();
+        let asked: Vec<(usize, &str, Expectation)> =
+            file.asked.iter().map(|asked| (asked.line, asked.text.as_str(), asked.expectation)).collect();
+        assert_eq!(
+            asked,
+            [(4, "doc:1#view@user:tom", Expectation::Allow), (5, "doc:1#view@user:x", Expectation::Deny)]
+        );
+        assert_eq!(file.wildcards, 1);
+        assert_eq!(wrongs("schema: \"\"\nvalidation:\n  doc:1: []\n")[0].0, 3);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}", yaml in "[-a-z:#@{}\\[\\]| \\n\"'>*&]{0,60}") {
+            let _ = parse("w", &text);
+            let _ = parse("w", &yaml);
+            let file = format!("schema: ''\nrelationships: |\n  {text}\nassertions:\n  assertTrue: [{text}]\n");
+            let _ = parse("w", &file);
+            let _ = expected_subjects(&text);
+        }
+    }
+}

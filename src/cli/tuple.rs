@@ -1,0 +1,336 @@
+//! `procura tuple`: write, read and delete relation tuples.
+//!
+//! INVARIANT: one invocation of `write` or `delete` is one call, all or nothing; it is never cut into several.
+
+use super::exit::{Exit, Failure};
+use super::input::{Item, read_items, refuse_repeated};
+use super::output::Output;
+use super::reach::{Beside, Provided, Server, When};
+use crate::model::{
+    Limits, ObjectId, ObjectRef, RelationName, RelationTuple, SubjectFilter, SubjectIdFilter, SubjectRef,
+    SubjectRelationFilter, TupleFilter, TupleUpdate, TypeName, UpdateKind,
+};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::io;
+use std::path::PathBuf;
+
+/// Write, read and delete relation tuples
+#[derive(Subcommand)]
+pub enum Tuple {
+    Write(Write),
+    Read(Read),
+    Delete(Delete),
+}
+
+const WRITE_EXAMPLES: &str = "\
+Examples:
+  procura tuple write 'document:plan#viewer@user:rita'
+  procura tuple write 'group:board#member@user:dana' 'group:board#member@user:tom'
+  procura tuple write 'document:plan#viewer@group:board#member'
+  procura tuple write --file tuples.txt        one per line, // comments
+  generate-tuples | procura tuple write -
+  procura tuple write --create 'lock:deploy#holder@user:rita'
+
+A tuple is OBJECT#RELATION@SUBJECT; a subject is `user:rita`,
+`group:board#member` (all its members) or `user:*` (everybody).
+All tuples of one invocation are written in one step, or none is.";
+
+/// Write tuples: all or none
+#[derive(Args)]
+#[command(after_help = WRITE_EXAMPLES)]
+pub struct Write {
+    /// TYPE:ID#RELATION@SUBJECT; or a file of tuples (an argument without `#`), or `-`
+    #[arg(value_name = "TUPLE", required_unless_present = "file")]
+    tuples: Vec<String>,
+    /// A file with one tuple per line, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Refuse when one of the tuples exists already, instead of writing it again
+    #[arg(long)]
+    create: bool,
+    #[command(flatten)]
+    provided: Provided,
+    #[command(flatten)]
+    beside: Beside,
+    #[command(flatten)]
+    server: Server,
+}
+
+const READ_EXAMPLES: &str = "\
+Examples:
+  procura tuple read                              all of them
+  procura tuple read --object document:plan       about one object
+  procura tuple read --subject user:rita          where one subject stands
+  procura tuple read --object document --relation viewer --limit 100
+
+The lines printed can be written again, as with `procura tuple write -`.";
+
+/// Read tuples that match, in key order, at one revision
+#[derive(Args)]
+#[command(after_help = READ_EXAMPLES)]
+pub struct Read {
+    #[command(flatten)]
+    filter: Filter,
+    /// Stop after this many (default: all)
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Go on after the row that gave this cursor
+    #[arg(long)]
+    cursor: Option<String>,
+    #[command(flatten)]
+    when: When,
+    #[command(flatten)]
+    server: Server,
+}
+
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  procura tuple delete 'document:plan#viewer@user:rita'
+  procura tuple delete --file gone.txt
+  procura tuple delete --object document:plan     all about one object
+  procura tuple delete --subject user:rita        all where a subject stands
+
+Deleting a tuple that is not there is no error.";
+
+/// Delete tuples, named one by one or by filter: all or none
+#[derive(Args)]
+#[command(after_help = DELETE_EXAMPLES)]
+pub struct Delete {
+    /// TYPE:ID#RELATION@SUBJECT; or a file of tuples (an argument without `#`), or `-`
+    #[arg(value_name = "TUPLE", conflicts_with_all = ["object", "relation", "subject"])]
+    tuples: Vec<String>,
+    /// A file with one tuple per line, `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["object", "relation", "subject"])]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    provided: Provided,
+    #[command(flatten)]
+    beside: Beside,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Which tuples are meant; a part not given matches all.
+#[derive(Args)]
+struct Filter {
+    /// TYPE or TYPE:ID
+    #[arg(long)]
+    object: Option<String>,
+    /// The relation's name
+    #[arg(long)]
+    relation: Option<String>,
+    /// TYPE, TYPE:ID or TYPE:*; then optionally #RELATION, or #... for none
+    #[arg(long)]
+    subject: Option<String>,
+}
+
+impl Tuple {
+    /// Runs the subcommand.
+    pub fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        match self {
+            Tuple::Write(write) => write.run(output),
+            Tuple::Read(read) => read.run(output),
+            Tuple::Delete(delete) => delete.run(output),
+        }
+    }
+}
+
+impl Write {
+    fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let kind = if self.create { UpdateKind::Create } else { UpdateKind::Touch };
+        let updates = updates(read_items(&self.tuples, self.file.as_deref())?, kind)?;
+        let preconditions = self.provided.preconditions()?;
+        let metadata = self.beside.metadata()?;
+        let written = self.server.connect()?.write_tuples(&updates, &preconditions, &metadata)?;
+        if output.is_json() {
+            output.value(&json!({"written": updates.len(), "token": written.token}))?;
+        } else {
+            output.line(format_args!("written {}", counted(updates.len() as u64)))?;
+            output.line(format_args!("token   {}", written.token))?;
+        }
+        Ok(Exit::Success)
+    }
+}
+
+impl Read {
+    fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let filter = self.filter.parsed()?;
+        let client = self.server.connect()?;
+        let mut printed: u64 = 0;
+        let mut last = String::new();
+        let mut broken: Option<io::Error> = None;
+        // A server ends a stream by itself only within its page; beyond that we stop reading.
+        let page_max = Limits::default().page_tuples_max as u64;
+        let asked = self.limit.filter(|limit| *limit <= page_max);
+        client.read_tuples(&filter, &self.when.at(), self.cursor, asked, &mut |tuple, cursor| {
+            let shown = if output.is_json() {
+                output.value(&json!({"tuple": tuple.to_string(), "cursor": &cursor}))
+            } else {
+                output.line(&tuple)
+            };
+            printed += 1;
+            last = cursor;
+            broken = shown.err();
+            broken.is_none() && self.limit != Some(printed)
+        })?;
+        if let Some(error) = broken {
+            return Err(error.into());
+        }
+        if self.limit == Some(printed) {
+            output.flush()?;
+            output.note(format_args!("stopped after {}; go on with --cursor {last}", counted(printed)));
+        }
+        Ok(Exit::Success)
+    }
+}
+
+impl Delete {
+    fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let preconditions = self.provided.preconditions()?;
+        let metadata = self.beside.metadata()?;
+        if !self.tuples.is_empty() || self.file.is_some() {
+            let updates = updates(read_items(&self.tuples, self.file.as_deref())?, UpdateKind::Delete)?;
+            let written = self.server.connect()?.write_tuples(&updates, &preconditions, &metadata)?;
+            if output.is_json() {
+                output.value(&json!({"absent": updates.len(), "token": written.token}))?;
+            } else {
+                // How many of them existed is not told by a write.
+                output.line(format_args!("absent now: {}", counted(updates.len() as u64)))?;
+                output.line(format_args!("token   {}", written.token))?;
+            }
+            return Ok(Exit::Success);
+        }
+        let filter = self.filter.parsed()?;
+        if filter == TupleFilter::default() {
+            return Err(Failure::usage("nothing names what to delete")
+                .with_hint("name tuples, or give --object, --relation or --subject"));
+        }
+        let deleted = self.server.connect()?.delete_tuples(&filter, &preconditions, &metadata)?;
+        if output.is_json() {
+            output.value(&json!({"deleted": deleted.count, "token": deleted.token}))?;
+        } else {
+            output.line(format_args!("deleted {}", counted(deleted.count)))?;
+            output.line(format_args!("token   {}", deleted.token))?;
+        }
+        Ok(Exit::Success)
+    }
+}
+
+fn counted(count: u64) -> String {
+    if count == 1 { "1 tuple".to_owned() } else { format!("{count} tuples") }
+}
+
+/// The updates of one call, which must fit one call.
+fn updates(items: Vec<Item<RelationTuple>>, kind: UpdateKind) -> Result<Vec<TupleUpdate>, Failure> {
+    let updates_max = Limits::default().updates_max;
+    if items.len() > updates_max {
+        return Err(Failure::usage(format!(
+            "{} tuples, but one write changes at most {updates_max}, all or none; nothing was written",
+            items.len()
+        ))
+        .with_hint("split the input; the parts are then written one after the other, each all or none"));
+    }
+    if items.is_empty() {
+        return Err(Failure::usage("no tuple: the input holds only blank lines and comments"));
+    }
+    refuse_repeated(&items)?;
+    Ok(items.into_iter().map(|item| TupleUpdate { kind, tuple: item.value }).collect())
+}
+
+impl Filter {
+    fn parsed(&self) -> Result<TupleFilter, Failure> {
+        let (object_type, object_id) = match &self.object {
+            None => (None, None),
+            Some(text) => match text.split_once(':') {
+                None => (Some(type_name("--object", text)?), None),
+                Some(_) => {
+                    let object: ObjectRef = text.parse().map_err(|error| wrong("--object", text, &error))?;
+                    (Some(object.object_type), Some(object.id))
+                }
+            },
+        };
+        let relation = match &self.relation {
+            None => None,
+            Some(text) => Some(RelationName::new(text.as_str()).map_err(|error| wrong("--relation", text, &error))?),
+        };
+        let subject = self.subject.as_deref().map(subject_filter).transpose()?;
+        Ok(TupleFilter { object_type, object_id, relation, subject })
+    }
+}
+
+/// `type`, `type:id`, `type:*`, and then `#relation` or `#...`.
+fn subject_filter(text: &str) -> Result<SubjectFilter, Failure> {
+    let (named, relation) = match text.split_once('#') {
+        None => (text, SubjectRelationFilter::Any),
+        Some((named, "...")) => (named, SubjectRelationFilter::Plain),
+        Some((named, relation)) => {
+            let relation = RelationName::new(relation).map_err(|error| wrong("--subject", text, &error))?;
+            (named, SubjectRelationFilter::Relation(relation))
+        }
+    };
+    if !named.contains(':') {
+        return Ok(SubjectFilter { subject_type: type_name("--subject", named)?, id: None, relation });
+    }
+    let subject: SubjectRef = named.parse().map_err(|error| wrong("--subject", text, &error))?;
+    let (subject_type, id): (TypeName, Option<ObjectId>) = match subject {
+        SubjectRef::Object(object) | SubjectRef::Userset(object, _) => (object.object_type, Some(object.id)),
+        SubjectRef::Wildcard(subject_type) => (subject_type, None),
+    };
+    let id = id.map_or(SubjectIdFilter::Wildcard, SubjectIdFilter::Id);
+    Ok(SubjectFilter { subject_type, id: Some(id), relation })
+}
+
+fn type_name(option: &str, text: &str) -> Result<TypeName, Failure> {
+    TypeName::new(text).map_err(|error| wrong(option, text, &error))
+}
+
+fn wrong(option: &str, text: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::usage(format!("`{option} {text}`: {error}"))
+        .with_hint("such as `--object document:plan`, `--relation viewer`, `--subject group:board#member`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(object: Option<&str>, relation: Option<&str>, subject: Option<&str>) -> Result<TupleFilter, Failure> {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Filter { object: owned(object), relation: owned(relation), subject: owned(subject) }.parsed()
+    }
+
+    #[test]
+    fn a_filter_takes_each_part_alone() {
+        assert_eq!(filter(None, None, None).unwrap(), TupleFilter::default());
+        let by_type = filter(Some("document"), None, None).unwrap();
+        assert!(by_type.object_type.is_some() && by_type.object_id.is_none());
+        let all = filter(Some("document:a:b"), Some("viewer"), Some("group:board#member")).unwrap();
+        assert_eq!(all.object_id.unwrap().as_str(), "a:b");
+        assert!(matches!(all.subject.unwrap().relation, SubjectRelationFilter::Relation(_)));
+    }
+
+    #[test]
+    fn a_subject_may_be_a_type_an_object_a_userset_or_everybody() {
+        let subject = |text| filter(None, None, Some(text)).unwrap().subject.unwrap();
+        assert_eq!(subject("user").id, None);
+        assert_eq!(subject("user:*").id, Some(SubjectIdFilter::Wildcard));
+        assert_eq!(subject("user:rita").relation, SubjectRelationFilter::Any);
+        assert_eq!(subject("user:rita#...").relation, SubjectRelationFilter::Plain);
+        assert_eq!(subject("group#member").id, None);
+    }
+
+    #[test]
+    fn a_wrong_part_is_refused() {
+        for (object, relation, subject) in [
+            (Some("Document"), None, None),
+            (Some("document:"), None, None),
+            (None, Some("view er"), None),
+            (None, None, Some("user:")),
+            (None, None, Some("group:board#")),
+        ] {
+            assert!(filter(object, relation, subject).is_err(), "{object:?} {relation:?} {subject:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! ReadTuples: live tuples that match, in key order, at one revision, with a cursor after each.
+
+use super::resolve::judge_filter;
+use super::schemas::no_schema;
+use super::{Engine, Error, Kind};
+use crate::model::{Consistency, ConsistencyToken, RelationTuple, Revision, Timestamp, TupleFilter};
+use crate::store::{ROW_KEY_BYTES, RowScan, Snapshot, Store};
+use aws_lc_rs::digest::{Context, SHA256};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What is to be read.
+#[derive(Debug, Clone, Default)]
+pub struct ReadTuples {
+    /// The empty filter reads everything.
+    pub filter: TupleFilter,
+    pub consistency: Consistency,
+    /// From a row of an earlier read with the same filter: resumes after it, at a revision not older than its own.
+    pub cursor: Option<String>,
+}
+
+/// One tuple, and the cursor that resumes after it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TupleRow {
+    pub tuple: RelationTuple,
+    pub cursor: String,
+}
+
+/// Reads on at the revision it was opened at.
+pub struct TupleReader {
+    store: Arc<Store>,
+    snapshot: Arc<Snapshot>,
+    now: Timestamp,
+    /// `None` when nothing can match.
+    scan: Option<RowScan>,
+    /// The range being read.
+    range: usize,
+    after: Option<[u8; ROW_KEY_BYTES]>,
+    seal: CursorSeal,
+}
+
+impl Engine {
+    /// Opens a reader. The cursor of another filter, another database or a later revision is refused.
+    pub fn read_tuples(&self, request: ReadTuples) -> Result<TupleReader, Error> {
+        let pinned = self.pin(&request.consistency)?;
+        let snapshot = pinned.snapshot;
+        let in_force = self.schemas.of(&self.store, &snapshot, &self.limits)?.ok_or_else(no_schema)?;
+        judge_filter(&in_force, &request.filter, "filter")?;
+        let dictionary = self.store.dictionary();
+        let scan = RowScan::new(&request.filter, &self.store.names(), |of, id| dictionary.number(of, id))?;
+        let seal = CursorSeal::new(self.token(snapshot.revision()), &request.filter);
+        let after = match &request.cursor {
+            None => None,
+            Some(text) => Some(seal.open(text, snapshot.revision())?),
+        };
+        Ok(TupleReader { store: self.store.clone(), snapshot, now: self.clock.now(), scan, range: 0, after, seal })
+    }
+}
+
+impl TupleReader {
+    /// The revision that is read.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.snapshot.revision()
+    }
+
+    /// Up to `rows_max` further rows; none at the end.
+    pub fn next_page(&mut self, rows_max: usize) -> Result<Vec<TupleRow>, Error> {
+        let mut page = Vec::new();
+        let Some(scan) = &self.scan else { return Ok(page) };
+        let mut keys = Vec::new();
+        while let Some(prefix) = scan.prefixes.get(self.range)
+            && keys.len() < rows_max
+        {
+            // A cursor may stand behind the whole range.
+            if self.after.is_some_and(|after| !after.starts_with(prefix) && after.as_slice() > prefix.as_slice()) {
+                self.range += 1;
+                continue;
+            }
+            let mut full = false;
+            self.snapshot.rows(scan.direction, prefix, self.after.as_ref(), |key, value| {
+                if scan.matches(&key) && value.is_live(self.now) {
+                    keys.push((key, value));
+                    full = keys.len() >= rows_max;
+                }
+                Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+            if !full {
+                self.range += 1;
+            }
+        }
+        for (key, value) in keys {
+            let bytes = match scan.direction {
+                crate::store::Direction::Forward => key.forward(),
+                crate::store::Direction::Reverse => key.reverse(),
+            };
+            let tuple = RelationTuple { key: self.store.tuple_key(&key)?, caveat: None, expires_at: value.expires_at };
+            page.push(TupleRow { tuple, cursor: self.seal.close(self.snapshot.revision(), bytes) });
+            self.after = Some(bytes);
+        }
+        Ok(page)
+    }
+}
+
+/// Cursors of one filter over one database.
+///
+/// ```text
+/// base64url of: version u8 · revision u64 · row key 17 bytes · check 8 bytes
+/// ```
+/// The check covers the database and the filter, so that a cursor of another is refused. It is no secret: a cursor
+/// shows nothing that a caller who may read could not read.
+struct CursorSeal {
+    database: ConsistencyToken,
+    filter: String,
+}
+
+const CURSOR_VERSION: u8 = 1;
+const CURSOR_BYTES: usize = 1 + 8 + ROW_KEY_BYTES + 8;
+
+impl CursorSeal {
+    fn new(token: ConsistencyToken, filter: &TupleFilter) -> CursorSeal {
+        CursorSeal { database: token, filter: format!("{filter:?}") }
+    }
+
+    fn check(&self, payload: &[u8]) -> [u8; 8] {
+        let mut hash = Context::new(&SHA256);
+        hash.update(&self.database.database);
+        hash.update(&self.database.incarnation.to_be_bytes());
+        hash.update(&(self.filter.len() as u64).to_be_bytes());
+        hash.update(self.filter.as_bytes());
+        hash.update(payload);
+        let mut check = [0; 8];
+        check.copy_from_slice(hash.finish().as_ref().get(..8).unwrap_or(&[0; 8]));
+        check
+    }
+
+    fn close(&self, revision: Revision, key: [u8; ROW_KEY_BYTES]) -> String {
+        let mut bytes = vec![CURSOR_VERSION];
+        bytes.extend_from_slice(&revision.0.to_be_bytes());
+        bytes.extend_from_slice(&key);
+        let check = self.check(&bytes);
+        bytes.extend_from_slice(&check);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn open(&self, text: &str, newest: Revision) -> Result<[u8; ROW_KEY_BYTES], Error> {
+        let foreign = || {
+            Error::invalid("cursor", text, "not a cursor of this filter and database")
+                .with_hint("give the cursor of a row that the same filter returned")
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| foreign())?;
+        let bytes: [u8; CURSOR_BYTES] = bytes.try_into().map_err(|_| foreign())?;
+        let (payload, check) = bytes.split_at(CURSOR_BYTES - 8);
+        if payload[0] != CURSOR_VERSION || self.check(payload) != check {
+            return Err(foreign());
+        }
+        let mut revision = [0; 8];
+        revision.copy_from_slice(&payload[1..9]);
+        if Revision(u64::from_be_bytes(revision)) > newest {
+            let message = "the cursor is from a later revision than the one asked for";
+            return Err(Error::new(Kind::OutOfRange, "CURSOR_AHEAD", message).with_fact("field", "cursor"));
+        }
+        let mut key = [0; ROW_KEY_BYTES];
+        key.copy_from_slice(&payload[9..]);
+        Ok(key)
+    }
+}

@@ -1,0 +1,98 @@
+//! The schema in force at a snapshot, compiled once and kept.
+
+use super::{Error, Kind, SchemaDiagnostic};
+use crate::model::{Limits, MemberNum, Revision, TypeNum};
+use crate::schema::{Numbers, Plan, Schema, compile};
+use crate::store::{Names, Snapshot, Store};
+use arc_swap::ArcSwapOption;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A schema and its plan.
+#[derive(Debug)]
+pub(super) struct InForce {
+    pub(super) revision: Revision,
+    pub(super) schema: Schema,
+    pub(super) plan: Plan,
+    pub(super) names: Arc<Names>,
+}
+
+/// Compiled schemas by the revision that wrote them.
+#[derive(Default)]
+pub(super) struct Schemas {
+    newest: ArcSwapOption<InForce>,
+    older: Mutex<Vec<Arc<InForce>>>,
+}
+
+/// Schemas kept beside the newest, for questions at a past snapshot.
+const OLDER_MAX: usize = 8;
+
+impl Numbers for Names {
+    fn type_number(&self, name: &str) -> Option<TypeNum> {
+        Names::type_number(self, name)
+    }
+    fn member_number(&self, of: TypeNum, name: &str) -> Option<MemberNum> {
+        Names::member_number(self, of, name)
+    }
+    fn itself(&self, of: TypeNum) -> Option<MemberNum> {
+        Names::itself(self, of)
+    }
+}
+
+impl Schemas {
+    /// The schema in force at a snapshot; `None` before the first.
+    pub(super) fn of(
+        &self,
+        store: &Store,
+        snapshot: &Snapshot,
+        limits: &Limits,
+    ) -> Result<Option<Arc<InForce>>, Error> {
+        let revision = snapshot.schema_revision();
+        if revision == Revision(0) {
+            return Ok(None);
+        }
+        if let Some(newest) = self.newest.load_full().filter(|newest| newest.revision == revision) {
+            return Ok(Some(newest));
+        }
+        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = older.iter().find(|schema| schema.revision == revision) {
+            return Ok(Some(found.clone()));
+        }
+        let damaged = || Error::new(Kind::DataLoss, "CORRUPT", "stored data is damaged");
+        let text = snapshot.schema_text()?.ok_or_else(damaged)?;
+        let names = store.names();
+        let compiled =
+            compile(&text, limits).map_err(|_| damaged().with_detail("the stored schema does not compile"))?;
+        let plan = Plan::new(&compiled.schema, &*names).map_err(|error| damaged().with_detail(error.to_string()))?;
+        let found = Arc::new(InForce { revision, schema: compiled.schema, plan, names });
+        match self.newest.load_full() {
+            Some(newest) if newest.revision > revision => older.push(found.clone()),
+            Some(newest) => {
+                older.push(newest);
+                self.newest.store(Some(found.clone()));
+            }
+            None => self.newest.store(Some(found.clone())),
+        }
+        if older.len() > OLDER_MAX {
+            older.remove(0);
+        }
+        Ok(Some(found))
+    }
+}
+
+/// The error for asking before there is a schema.
+pub(super) fn no_schema() -> Error {
+    Error::new(Kind::FailedPrecondition, "NO_SCHEMA", "no schema has been written yet")
+        .with_hint("write one first: procura schema write FILE")
+}
+
+/// The error for a schema that does not compile, with everything that is wrong with it.
+pub(super) fn does_not_compile(diagnostics: Vec<SchemaDiagnostic>) -> Error {
+    let count = diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();
+    let first = diagnostics.iter().find(|diagnostic| diagnostic.is_error);
+    let first = first.map(|first| format!("line {}, column {}: {}", first.line, first.column, first.message));
+    let errors = if count == 1 { "error" } else { "errors" };
+    let message = format!("the schema has {count} {errors}; {}", first.unwrap_or_default());
+    Error::new(Kind::InvalidArgument, "SCHEMA_INVALID", message)
+        .with_fact("field", "schema")
+        .with_diagnostics(diagnostics)
+}

@@ -1,0 +1,170 @@
+//! WriteTuples and DeleteTuples: bounded, no tuple twice, each one the schema in force has a place for; then the
+//! committer judges what only it can know.
+
+use super::resolve::{judge_filter, refused};
+use super::schemas::{InForce, no_schema};
+use super::{Engine, Error, Kind};
+use crate::model::{Precondition, Revision, TupleFilter, TupleUpdate, UpdateKind};
+use crate::store::{self, Change, Commit, Committed};
+use hashbrown::HashSet;
+use std::sync::Arc;
+
+/// What a caller says about a write, as JSON: it travels in the changelog.
+pub type Metadata = serde_json::Map<String, serde_json::Value>;
+
+/// Changes of single tuples, all or none.
+#[derive(Debug, Clone, Default)]
+pub struct WriteTuples {
+    /// 1 to `updates_max`, no key twice.
+    pub updates: Vec<TupleUpdate>,
+    /// Judged inside the commit.
+    pub preconditions: Vec<Precondition>,
+    pub metadata: Metadata,
+}
+
+/// Removal of all tuples that match, or none.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteTuples {
+    /// At least one part must be given.
+    pub filter: TupleFilter,
+    /// Judged inside the commit.
+    pub preconditions: Vec<Precondition>,
+    pub metadata: Metadata,
+}
+
+/// What a removal came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    pub revision: Revision,
+    /// Tuples removed.
+    pub count: u64,
+}
+
+/// How often a write is judged again because the schema changed under it.
+const SCHEMA_RETRIES: usize = 8;
+
+impl Engine {
+    /// Writes; when it returns, every later read sees it and no crash loses it. Nothing is written on any error.
+    pub fn write_tuples(&self, request: WriteTuples) -> Result<Revision, Error> {
+        let most = self.limits.updates_max;
+        if request.updates.is_empty() {
+            return Err(Error::invalid("updates", "", "there is nothing to write"));
+        }
+        if request.updates.len() > most {
+            let message = format!("{} updates; one call takes at most {most}", request.updates.len());
+            let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_UPDATES", message);
+            return Err(error.with_fact("field", "updates").with_fact("limit", most.to_string()));
+        }
+        let mut seen = HashSet::with_capacity(request.updates.len());
+        for (index, update) in request.updates.iter().enumerate() {
+            if !seen.insert(&update.tuple.key) {
+                let message = format!("updates[{index}]: `{}` stands in this call already", update.tuple.key);
+                let error = Error::new(Kind::InvalidArgument, "DUPLICATE_UPDATE", message);
+                return Err(error.with_fact("field", format!("updates[{index}].tuple")));
+            }
+        }
+        let metadata = self.metadata(&request.metadata)?;
+        let committed = self.commit(|in_force| {
+            for (index, update) in request.updates.iter().enumerate() {
+                judge_update(in_force, update, index)?;
+            }
+            self.judge_preconditions(in_force, &request.preconditions)?;
+            Ok(Commit {
+                schema_revision: in_force.revision,
+                preconditions: request.preconditions.clone(),
+                change: Change::Tuples(request.updates.clone()),
+                metadata: metadata.clone(),
+                only_judge: false,
+            })
+        })?;
+        Ok(committed.revision)
+    }
+
+    /// Removes every live tuple that matches, in one revision. An empty filter is refused: it would match all.
+    pub fn delete_tuples(&self, request: DeleteTuples) -> Result<Deleted, Error> {
+        if request.filter == TupleFilter::default() {
+            let message = "an empty filter would remove every tuple; give at least one part";
+            return Err(Error::invalid("filter", "", message));
+        }
+        let metadata = self.metadata(&request.metadata)?;
+        let committed = self.commit(|in_force| {
+            judge_filter(in_force, &request.filter, "filter")?;
+            self.judge_preconditions(in_force, &request.preconditions)?;
+            Ok(Commit {
+                schema_revision: in_force.revision,
+                preconditions: request.preconditions.clone(),
+                change: Change::DeleteMatching { filter: request.filter.clone(), limit: self.limits.delete_tuples_max },
+                metadata: metadata.clone(),
+                only_judge: false,
+            })
+        })?;
+        Ok(Deleted { revision: committed.revision, count: committed.changed })
+    }
+
+    /// Commits what `judge` makes of the schema in force, again if another schema is in force by then.
+    fn commit(&self, judge: impl Fn(&InForce) -> Result<Commit, Error>) -> Result<Committed, Error> {
+        for _ in 0..SCHEMA_RETRIES {
+            match self.store.commit(judge(&*self.in_force()?)?) {
+                Ok(committed) => return Ok(committed),
+                Err(store::Error::SchemaChanged) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(store::Error::SchemaChanged.into())
+    }
+
+    fn in_force(&self) -> Result<Arc<InForce>, Error> {
+        self.schemas.of(&self.store, &self.store.published(), &self.limits)?.ok_or_else(no_schema)
+    }
+
+    /// The metadata as bytes, within its limit.
+    pub(super) fn metadata(&self, metadata: &Metadata) -> Result<Box<[u8]>, Error> {
+        if metadata.is_empty() {
+            return Ok(Box::default());
+        }
+        let bytes = serde_json::to_vec(metadata)
+            .map_err(|error| Error::invalid("metadata", "", format!("not JSON: {error}")))?;
+        let most = self.limits.metadata_bytes_max;
+        if bytes.len() > most {
+            let message = format!("{} bytes as JSON; at most {most} are allowed", bytes.len());
+            return Err(Error::invalid("metadata", "", message).with_fact("limit", most.to_string()));
+        }
+        Ok(bytes.into_boxed_slice())
+    }
+
+    fn judge_preconditions(&self, in_force: &InForce, preconditions: &[Precondition]) -> Result<(), Error> {
+        let most = self.limits.preconditions_max;
+        if preconditions.len() > most {
+            let message = format!("{} preconditions; one call takes at most {most}", preconditions.len());
+            let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_PRECONDITIONS", message);
+            return Err(error.with_fact("field", "preconditions").with_fact("limit", most.to_string()));
+        }
+        for (index, precondition) in preconditions.iter().enumerate() {
+            let (Precondition::MustMatch(filter) | Precondition::MustNotMatch(filter)) = precondition;
+            let field = format!("preconditions[{index}].filter");
+            if *filter == TupleFilter::default() {
+                return Err(Error::invalid(field, "", "an empty filter says nothing; give at least one part"));
+            }
+            judge_filter(in_force, filter, &field)?;
+        }
+        Ok(())
+    }
+}
+
+/// May this tuple exist under the schema? A removal only needs its names to be known.
+fn judge_update(in_force: &InForce, update: &TupleUpdate, index: usize) -> Result<(), Error> {
+    let field = || format!("updates[{index}].tuple");
+    match update.kind {
+        UpdateKind::Create | UpdateKind::Touch => {
+            in_force.schema.admits(&update.tuple).map_err(|refusal| refused(&refusal, field()))
+        }
+        UpdateKind::Delete => {
+            let key = &update.tuple.key;
+            let schema = &in_force.schema;
+            schema
+                .resolve_relation(&key.object.object_type, &key.relation)
+                .map_err(|refusal| refused(&refusal, field()))?;
+            schema.resolve_subject(&key.subject).map_err(|refusal| refused(&refusal, field()))
+        }
+    }
+}

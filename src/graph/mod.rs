@@ -1,0 +1,87 @@
+//! Floor 2: who stands where, exact at one revision and one clock reading.
+//!
+//! For now every read goes to the store at a snapshot; resident adjacency comes above the same face.
+
+use crate::model::{MemberNum, ObjectNum, SubjectKind, Timestamp};
+use crate::store::{Direction, ROW_KEY_BYTES, forward_prefix};
+pub use crate::store::{Error, RowKey, RowValue, Snapshot, SubjectKey};
+use smallvec::SmallVec;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Rows of one relation of one object, few of which is the common case.
+pub type Rows = SmallVec<[SubjectKey; 8]>;
+
+/// The graph of one request: one revision, one clock reading. A row that has expired by that clock does not exist.
+#[derive(Clone, Debug)]
+pub struct View {
+    snapshot: Arc<Snapshot>,
+    now: Timestamp,
+}
+
+impl View {
+    /// The graph as of a snapshot, read at `now`.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>, now: Timestamp) -> View {
+        View { snapshot, now }
+    }
+
+    /// The state that is read.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The clock reading by which expiry is judged.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Whether this very row is live.
+    pub fn has(&self, key: &RowKey) -> Result<bool, Error> {
+        Ok(self.snapshot.row(key)?.is_some_and(|value| value.is_live(self.now)))
+    }
+
+    /// Up to `rows_max` live usersets of a relation on an object, after `after` in key order. The second value is
+    /// where to go on; `None` at the end.
+    pub fn usersets(
+        &self,
+        relation: MemberNum,
+        object: ObjectNum,
+        after: Option<RowKey>,
+        rows_max: usize,
+    ) -> Result<(Rows, Option<RowKey>), Error> {
+        let mut prefix = forward_prefix(relation, Some(object));
+        prefix.push(SubjectKind::Userset as u8);
+        self.page(&prefix, after, rows_max)
+    }
+
+    /// Up to `rows_max` live subjects of any kind of a relation on an object, as `usersets` does.
+    pub fn subjects(
+        &self,
+        relation: MemberNum,
+        object: ObjectNum,
+        after: Option<RowKey>,
+        rows_max: usize,
+    ) -> Result<(Rows, Option<RowKey>), Error> {
+        self.page(&forward_prefix(relation, Some(object)), after, rows_max)
+    }
+
+    fn page(&self, prefix: &[u8], after: Option<RowKey>, rows_max: usize) -> Result<(Rows, Option<RowKey>), Error> {
+        let mut rows = Rows::new();
+        let mut next = None;
+        let after: Option<[u8; ROW_KEY_BYTES]> = after.map(|key| key.forward());
+        self.snapshot.rows(Direction::Forward, prefix, after.as_ref(), |key, value| {
+            if value.is_live(self.now) {
+                rows.push(key.subject);
+            }
+            if rows.len() < rows_max {
+                return Ok(ControlFlow::Continue(()));
+            }
+            next = Some(key);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok((rows, next))
+    }
+}

@@ -1,0 +1,66 @@
+//! A limit on everything, in one table: name, default, unit and reason.
+//!
+//! `Limits` holds the values in force; `LIMITS` is what help, documentation and `ServerInfo` print.
+
+macro_rules! limits {
+    ($($name:ident: $ty:ty = $default:expr, $unit:literal, $reason:literal;)*) => {
+        /// The limits in force. Each field's unit and reason stand in [`LIMITS`].
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $(#[doc = $reason] pub $name: $ty,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Limits {
+                Limits { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// Every limit with the value in force, in the table's order.
+            pub fn entries(&self) -> Vec<(&'static Limit, u64)> {
+                let values = [$(self.$name as u64,)*];
+                LIMITS.iter().zip(values).collect()
+            }
+        }
+
+        /// The table of limits.
+        pub const LIMITS: &[Limit] = &[
+            $(Limit { name: stringify!($name), default: $default as u64, unit: $unit, reason: $reason },)*
+        ];
+    };
+}
+
+/// One row of the table of limits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub name: &'static str,
+    pub default: u64,
+    pub unit: &'static str,
+    pub reason: &'static str,
+}
+
+limits! {
+    message_bytes_max: usize = 16 << 20, "bytes", "one request or reply message: a write of 10,000 updates fits";
+    updates_max: usize = 10_000, "updates", "one WriteTuples: bounds the time one commit holds the committer";
+    preconditions_max: usize = 1_000, "preconditions", "one write: each may scan";
+    bulk_items_max: usize = 10_000, "questions", "one CheckBulk: all are answered at one revision";
+    delete_tuples_max: usize = 1_000_000, "tuples", "one DeleteTuples: it is all or nothing, so it is held in memory";
+    schema_bytes_max: usize = 1 << 20, "bytes", "the text of a schema";
+    definitions_max: usize = 10_000, "definitions", "one schema: compiling stays well below a second";
+    expression_depth_max: usize = 64, "levels", "nesting of one permission's expression: the parser's stack is bounded";
+    page_tuples_max: usize = 10_000, "tuples", "one page of ReadTuples";
+    deadline_default_ms: u64 = 10_000, "ms", "a request that names no deadline";
+    deadline_max_ms: u64 = 60_000, "ms", "the longest deadline a caller may set";
+    edges_max: u64 = 10_000_000, "edges", "work of one question: tuples and memberships visited; beyond is an error, never a decision";
+    walk_stack_bytes_max: usize = 4 << 30, "bytes", "memory for the nesting of one question: a chain of ten million levels spends its edges first";
+    metadata_bytes_max: usize = 16 << 10, "bytes", "metadata of one write: it travels in every log entry";
+    streams_max: u32 = 256, "streams", "concurrent requests on one connection";
+    connections_max: usize = 10_000, "connections", "open at once: each holds buffers";
+    header_bytes_max: u32 = 16 << 10, "bytes", "headers of one request";
+    snapshots_max: usize = 4_096, "snapshots", "recent revisions kept exact for at_exact_snapshot";
+    snapshot_age_max_s: u64 = 30, "s", "how long an older revision is kept exact: a held snapshot delays compaction";
+    commit_requests_max: usize = 1_024, "requests", "one commit group: bounds how long the first waits for the last";
+    commit_bytes_max: usize = 8 << 20, "bytes", "one commit group: sync time grows with it";
+    commit_queue_max: usize = 4_096, "requests", "writes waiting for the committer; beyond, UNAVAILABLE";
+}

@@ -1,0 +1,28 @@
+//! Floor 0: the nouns. Values only: names and ids, tuples, revisions, questions and decisions.
+//!
+//! INVARIANT: a value of a type here is well formed. Strings are judged once, where they enter, and carried as proof
+//! from then on; nothing below parses a reference again.
+
+mod name;
+mod time;
+mod number;
+mod tuple;
+mod tuple_text;
+mod filter;
+mod revision;
+mod question;
+mod cancel;
+mod limits;
+
+pub use cancel::Cancel;
+pub use filter::{
+    Precondition, SubjectFilter, SubjectIdFilter, SubjectRelationFilter, TupleFilter, TupleUpdate, UpdateKind,
+};
+pub use limits::{LIMITS, Limit, Limits};
+pub use name::{CaveatName, NameError, ObjectId, RelationName, TypeName};
+pub use number::{CaveatNum, MemberNum, ObjectNum, SubjectKind, TypeNum};
+pub use question::{Decision, Membership, Question, Step, Witness};
+pub use revision::{Consistency, ConsistencyToken, Revision, TokenError};
+pub use time::Timestamp;
+pub use tuple::{Context, ObjectRef, RelationTuple, SubjectRef, TupleCaveat, TupleKey};
+pub use tuple_text::TupleTextError;

@@ -1,0 +1,145 @@
+//! The changelog: everything that ever changed, in order, from which the state is a pure fold.
+//!
+//! ```text
+//! key    revision u64 · n u32
+//! value  tag u8 · payload          the last entry of a revision (n = u32::MAX) is its seal
+//! ```
+
+use super::error::Error;
+use super::keys::{ROW_KEY_BYTES, RowKey, numbered, read_u32, read_u64};
+use super::names::NewName;
+use super::row::RowValue;
+use crate::model::{ObjectId, ObjectNum, Timestamp, TypeNum};
+
+/// One entry.
+#[derive(Clone, PartialEq, Debug)]
+pub enum LogEntry {
+    /// Opens the slice of one request: when it was judged, and the caller's metadata as JSON.
+    Mark { at: Timestamp, metadata: Box<[u8]> },
+    /// A tuple was written; `created` when none was live under its key.
+    Put { key: RowKey, value: RowValue, created: bool },
+    /// A tuple was removed.
+    Remove { key: RowKey },
+    /// An id got its number.
+    Id { of: TypeNum, number: ObjectNum, id: ObjectId },
+    /// A name got its number.
+    Name(NewName),
+    /// This schema is in force from here.
+    Schema { text: String },
+}
+
+/// The `n` of a revision's seal: the hash over the seal before it and this revision's entries.
+pub const SEAL: u32 = u32::MAX;
+
+const MARK: u8 = 1;
+const PUT: u8 = 2;
+const CREATE: u8 = 3;
+const REMOVE: u8 = 4;
+const ID: u8 = 5;
+const NAME: u8 = 6;
+const SCHEMA: u8 = 7;
+
+impl LogEntry {
+    /// As stored.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            LogEntry::Mark { at, metadata } => {
+                let mut bytes = vec![MARK];
+                bytes.extend_from_slice(&at.seconds().to_be_bytes());
+                bytes.extend_from_slice(&at.nanos().to_be_bytes());
+                bytes.extend_from_slice(metadata);
+                bytes
+            }
+            LogEntry::Put { key, value, created } => {
+                let mut bytes = vec![if *created { CREATE } else { PUT }];
+                bytes.extend_from_slice(&key.forward());
+                bytes.extend_from_slice(&value.encode());
+                bytes
+            }
+            LogEntry::Remove { key } => {
+                let mut bytes = vec![REMOVE];
+                bytes.extend_from_slice(&key.forward());
+                bytes
+            }
+            LogEntry::Id { of, number, id } => {
+                let mut bytes = vec![ID];
+                bytes.extend_from_slice(&of.0.to_be_bytes());
+                bytes.extend_from_slice(&numbered(number.0, id.as_str().as_bytes()));
+                bytes
+            }
+            LogEntry::Name(new) => {
+                let (key, value) = new.encode();
+                let mut bytes = vec![NAME];
+                bytes.extend_from_slice(&key);
+                bytes.extend_from_slice(&value);
+                bytes
+            }
+            LogEntry::Schema { text } => {
+                let mut bytes = vec![SCHEMA];
+                bytes.extend_from_slice(text.as_bytes());
+                bytes
+            }
+        }
+    }
+
+    /// Reads what `encode` wrote.
+    pub fn decode(bytes: &[u8]) -> Result<LogEntry, Error> {
+        let corrupt = || Error::Corrupt("an entry of the changelog".to_owned());
+        let (tag, rest) = bytes.split_first().ok_or_else(corrupt)?;
+        let row = || rest.split_at_checked(ROW_KEY_BYTES).ok_or_else(corrupt);
+        match *tag {
+            MARK => {
+                let seconds = read_u64(rest, 0)?.cast_signed();
+                let at = Timestamp::new(seconds, read_u32(rest, 8)?).ok_or_else(corrupt)?;
+                Ok(LogEntry::Mark { at, metadata: rest.get(12..).ok_or_else(corrupt)?.into() })
+            }
+            PUT | CREATE => {
+                let (key, value) = row()?;
+                let (key, value) = (RowKey::from_forward(key)?, RowValue::decode(value)?);
+                Ok(LogEntry::Put { key, value, created: *tag == CREATE })
+            }
+            REMOVE => Ok(LogEntry::Remove { key: RowKey::from_forward(rest)? }),
+            ID => {
+                let id = rest.get(8..).and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or_else(corrupt)?;
+                let id = ObjectId::new(id).map_err(|_| corrupt())?;
+                Ok(LogEntry::Id { of: TypeNum(read_u32(rest, 0)?), number: ObjectNum(read_u32(rest, 4)?), id })
+            }
+            NAME => {
+                let (key, value) = rest.split_at_checked(5).ok_or_else(corrupt)?;
+                Ok(LogEntry::Name(NewName::decode(key, value)?))
+            }
+            SCHEMA => {
+                let text = String::from_utf8(rest.to_vec()).map_err(|_| corrupt())?;
+                Ok(LogEntry::Schema { text })
+            }
+            _ => Err(corrupt()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{MemberNum, SubjectKind, TypeName};
+    use crate::store::keys::SubjectKey;
+
+    #[test]
+    fn entries_survive_bytes() {
+        let subject = SubjectKey { kind: SubjectKind::Plain, member: MemberNum(2), object: ObjectNum(9) };
+        let key = RowKey { relation: MemberNum(1), object: ObjectNum(2), subject };
+        for entry in [
+            LogEntry::Mark { at: Timestamp::MAX, metadata: (*b"{}").into() },
+            LogEntry::Put { key, value: RowValue::default(), created: true },
+            LogEntry::Put { key, value: RowValue { caveat: None, expires_at: Some(Timestamp::MIN) }, created: false },
+            LogEntry::Remove { key },
+            LogEntry::Id { of: TypeNum(1), number: ObjectNum(2), id: ObjectId::new("a:b").unwrap() },
+            LogEntry::Name(NewName::Type { number: TypeNum(4), name: TypeName::new("doc").unwrap() }),
+            LogEntry::Schema { text: "definition user {}".to_owned() },
+        ] {
+            assert_eq!(LogEntry::decode(&entry.encode()).unwrap(), entry);
+        }
+        assert!(LogEntry::decode(&[]).is_err());
+        assert!(LogEntry::decode(&[99]).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! What can go wrong on this floor, as facts.
+
+use crate::model::{Revision, TupleKey};
+use std::path::PathBuf;
+
+/// Facts; the engine sorts them by what the caller can do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    // --- refusals: nothing was written ---
+    /// CREATE of a live tuple.
+    #[error("tuple `{0}` exists already")]
+    AlreadyExists(TupleKey),
+    /// The precondition at this index does not hold.
+    #[error("precondition {index} does not hold")]
+    PreconditionFailed { index: usize },
+    /// Another schema than the one the request was judged by is in force.
+    #[error("the schema changed meanwhile")]
+    SchemaChanged,
+    /// Live tuples that the new schema has no place for.
+    #[error("live tuples would become impossible")]
+    TuplesInTheWay(Vec<FormCount>),
+    /// One call would change more tuples than it may.
+    #[error("more than {limit} tuples match")]
+    TooManyTuples { limit: usize },
+    /// 2^32 ids of one type are used up.
+    #[error("no number is left for a new id of type `{object_type}`")]
+    NumbersUsedUp { object_type: String },
+
+    // --- retry ---
+    /// The committer has more waiting than it may.
+    #[error("too many writes are waiting")]
+    QueueFull,
+    /// Closed, or stopped after a failed sync.
+    #[error("writes are stopped: {0}")]
+    Stopped(&'static str),
+    /// The batch may or may not be on disk.
+    #[error("the write's outcome is unknown: {0}")]
+    OutcomeUnknown(String),
+
+    // --- an operator ---
+    /// Another process, or this one, has the folder open.
+    #[error("the data folder `{0}` is in use by another process or engine")]
+    InUse(PathBuf),
+    /// Written by a later version.
+    #[error("the data folder has format {found}; this build knows formats up to {known}")]
+    FormatNewer { found: u32, known: u32 },
+    /// The folder is behind what was once acknowledged, or differs from it.
+    #[error("the data folder is at revision {found} and does not hold revision {mark}, which was acknowledged once")]
+    BelowHighWater { found: Revision, mark: Revision },
+    /// Bytes that no version wrote.
+    #[error("corrupt data: {0}")]
+    Corrupt(String),
+    /// From the file system or RocksDB.
+    #[error("storage: {0}")]
+    Storage(String),
+}
+
+/// How many live tuples stand in a form that the new schema lacks, and one of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FormCount {
+    pub relation: String,
+    pub form: String,
+    pub count: u64,
+    pub sample: Option<TupleKey>,
+}
+
+impl From<rocksdb::Error> for Error {
+    fn from(error: rocksdb::Error) -> Error {
+        match error.kind() {
+            rocksdb::ErrorKind::Corruption => Error::Corrupt(error.into_string()),
+            _ => Error::Storage(error.into_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        Error::Storage(error.to_string())
+    }
+}

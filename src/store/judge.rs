@@ -1,0 +1,368 @@
+//! Is a request accepted, and what does it change? Judged against the group so far; pure until applied.
+//!
+//! INVARIANT: `judge` changes nothing, so a refused request leaves no trace, not even a number given to an id.
+
+use super::changelog::LogEntry;
+use super::error::{Error, FormCount};
+use super::keys::{RowKey, SubjectKey};
+use super::names::Names;
+use super::overlay::Overlay;
+use super::row::{RowCaveat, RowValue};
+use super::scan::{RowScan, forward_prefix};
+use super::snapshot::Direction;
+use crate::model::{
+    MemberNum, ObjectId, ObjectNum, ObjectRef, Precondition, RelationName, RelationTuple, Revision, SubjectKind,
+    SubjectRef, Timestamp, TupleFilter, TupleKey, TupleUpdate, TypeName, TypeNum, UpdateKind,
+};
+use hashbrown::HashMap;
+use std::ops::ControlFlow;
+
+/// A request for the committer.
+#[derive(Debug)]
+pub struct Commit {
+    /// The schema by which the engine judged it; another one in force refuses it, to be judged again.
+    pub schema_revision: Revision,
+    pub preconditions: Vec<Precondition>,
+    pub change: Change,
+    /// The caller's metadata as a JSON object.
+    pub metadata: Box<[u8]>,
+    /// A dry run: judged like any other, and then forgotten.
+    pub only_judge: bool,
+}
+
+/// What a request changes.
+#[derive(Debug)]
+pub enum Change {
+    /// At most one update a key.
+    Tuples(Vec<TupleUpdate>),
+    /// Removes every live tuple that matches, or none if more than `limit` do.
+    DeleteMatching { filter: TupleFilter, limit: usize },
+    /// Replaces the schema.
+    Schema(NewSchema),
+}
+
+/// A schema to be put in force.
+#[derive(Debug)]
+pub struct NewSchema {
+    pub text: String,
+    /// Every definition with all its relations and permissions.
+    pub names: Vec<(TypeName, Vec<RelationName>)>,
+    /// Forms the new schema lacks: no tuple may stand in one.
+    pub must_be_empty: Vec<Form>,
+}
+
+/// A relation and one form of subject in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    pub object_type: TypeName,
+    pub relation: RelationName,
+    pub kind: SubjectKind,
+    pub subject_type: TypeName,
+    /// Only of a userset.
+    pub subject_relation: Option<RelationName>,
+}
+
+/// What a request comes to.
+pub struct Verdict {
+    pub entries: Vec<LogEntry>,
+    /// Tuples written or removed.
+    pub changed: u64,
+}
+
+/// Accepts or refuses.
+pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<Verdict, Error> {
+    if commit.schema_revision != overlay.schema_revision() {
+        return Err(Error::SchemaChanged);
+    }
+    for (index, precondition) in commit.preconditions.iter().enumerate() {
+        let holds = match precondition {
+            Precondition::MustMatch(filter) => !matching(overlay, filter, now, 1)?.is_empty(),
+            Precondition::MustNotMatch(filter) => matching(overlay, filter, now, 1)?.is_empty(),
+        };
+        if !holds {
+            return Err(Error::PreconditionFailed { index });
+        }
+    }
+    let mark = LogEntry::Mark { at: now, metadata: commit.metadata.clone() };
+    match &commit.change {
+        Change::Tuples(updates) => judge_tuples(overlay, updates, now, mark),
+        Change::DeleteMatching { filter, limit } => {
+            let keys = matching(overlay, filter, now, limit.saturating_add(1))?;
+            if keys.len() > *limit {
+                return Err(Error::TooManyTuples { limit: *limit });
+            }
+            let changed = keys.len() as u64;
+            let removals = keys.into_iter().map(|key| LogEntry::Remove { key });
+            Ok(Verdict { entries: std::iter::once(mark).chain(removals).collect(), changed })
+        }
+        Change::Schema(new) => judge_schema(overlay, new, mark),
+    }
+}
+
+fn judge_tuples(
+    overlay: &Overlay<'_>,
+    updates: &[TupleUpdate],
+    now: Timestamp,
+    mark: LogEntry,
+) -> Result<Verdict, Error> {
+    let mut numbering = Numbering { overlay, new: HashMap::new(), next: HashMap::new(), entries: vec![mark] };
+    let mut rows = Vec::with_capacity(updates.len());
+    for update in updates {
+        match update.kind {
+            UpdateKind::Create | UpdateKind::Touch => {
+                let key = numbering.give(&update.tuple.key)?;
+                let live = overlay.row(&key)?.is_some_and(|value| value.is_live(now));
+                if live && update.kind == UpdateKind::Create {
+                    return Err(Error::AlreadyExists(update.tuple.key.clone()));
+                }
+                rows.push(LogEntry::Put { key, value: row_value(&update.tuple)?, created: !live });
+            }
+            UpdateKind::Delete => {
+                let Some(key) = find_key(overlay, &update.tuple.key)? else { continue };
+                if overlay.row(&key)?.is_some() {
+                    rows.push(LogEntry::Remove { key });
+                }
+            }
+        }
+    }
+    let changed = rows.len() as u64;
+    let mut entries = numbering.entries;
+    entries.append(&mut rows);
+    Ok(Verdict { entries, changed })
+}
+
+fn row_value(tuple: &RelationTuple) -> Result<RowValue, Error> {
+    // The schema in force declares no caveats yet, so the engine has refused any tuple that names one.
+    let caveat: Option<RowCaveat> = match &tuple.caveat {
+        None => None,
+        Some(caveat) => return Err(unnamed(caveat.name.as_str())),
+    };
+    Ok(RowValue { caveat, expires_at: tuple.expires_at })
+}
+
+fn judge_schema(overlay: &Overlay<'_>, new: &NewSchema, mark: LogEntry) -> Result<Verdict, Error> {
+    let in_the_way = tuples_in_forms(overlay, &new.must_be_empty)?;
+    if !in_the_way.is_empty() {
+        return Err(Error::TuplesInTheWay(in_the_way));
+    }
+    let mut entries = vec![mark];
+    entries.extend(overlay.names().missing(&new.names)?.into_iter().map(LogEntry::Name));
+    entries.push(LogEntry::Schema { text: new.text.clone() });
+    Ok(Verdict { entries, changed: 0 })
+}
+
+/// Counts, with one sample each, of the forms in which tuples stand. Counters are kept, so this scans nothing but the
+/// way to a sample.
+fn tuples_in_forms(overlay: &Overlay<'_>, forms: &[Form]) -> Result<Vec<FormCount>, Error> {
+    let names = overlay.names();
+    let mut found = Vec::new();
+    for form in forms {
+        let Some((relation, subject)) = numbers_of(names, form) else { continue };
+        let count: u64 = overlay.forms(relation, form.kind, subject).iter().map(|key| overlay.count(key)).sum();
+        if count == 0 {
+            continue;
+        }
+        let mut sample = None;
+        // The shorter way to one: a userset or wildcard by its own postings, a plain subject by the relation's rows.
+        let (direction, prefix) = match form.kind {
+            SubjectKind::Plain => (Direction::Forward, forward_prefix(relation, None)),
+            SubjectKind::Userset => (Direction::Reverse, forward_prefix(subject, None)),
+            SubjectKind::Wildcard => (Direction::Reverse, forward_prefix(subject, Some(ObjectNum(0)))),
+        };
+        each_row(overlay, direction, &prefix, |key| {
+            if key.relation == relation && key.subject.kind == form.kind && key.subject.member == subject {
+                sample = Some(key);
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let sample = sample.map(|key| tuple_key(names, &key, |of, number| overlay.state().dictionary.id(of, number)));
+        found.push(FormCount {
+            relation: format!("{}#{}", form.object_type, form.relation),
+            form: form.to_string(),
+            count,
+            // A row of this very group is not in the dictionary yet; the count still stands.
+            sample: sample.and_then(Result::ok),
+        });
+    }
+    Ok(found)
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.subject_relation, self.kind) {
+            (Some(relation), _) => write!(f, "{}#{relation}", self.subject_type),
+            (None, SubjectKind::Wildcard) => write!(f, "{}:*", self.subject_type),
+            (None, SubjectKind::Plain | SubjectKind::Userset) => write!(f, "{}", self.subject_type),
+        }
+    }
+}
+
+fn numbers_of(names: &Names, form: &Form) -> Option<(MemberNum, MemberNum)> {
+    let relation = names.member_number(names.type_number(form.object_type.as_str())?, form.relation.as_str())?;
+    let subject_type = names.type_number(form.subject_type.as_str())?;
+    let subject = match &form.subject_relation {
+        Some(name) => names.member_number(subject_type, name.as_str())?,
+        None => names.itself(subject_type)?,
+    };
+    Some((relation, subject))
+}
+
+/// Keys of up to `limit` live rows that match.
+fn matching(overlay: &Overlay<'_>, filter: &TupleFilter, now: Timestamp, limit: usize) -> Result<Vec<RowKey>, Error> {
+    let number = |of: TypeNum, id: &str| match ObjectId::new(id) {
+        Ok(id) => overlay.number(of, &id),
+        Err(_) => Ok(None),
+    };
+    let Some(scan) = RowScan::new(filter, overlay.names(), number)? else { return Ok(Vec::new()) };
+    let mut keys = Vec::new();
+    for prefix in &scan.prefixes {
+        if keys.len() >= limit {
+            break;
+        }
+        each_row(overlay, scan.direction, prefix, |key| {
+            if scan.matches(&key) && overlay.row(&key)?.is_some_and(|value| value.is_live(now)) {
+                keys.push(key);
+            }
+            Ok(if keys.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+    }
+    Ok(keys)
+}
+
+/// Every row under a prefix that is committed or of this group, each once, in no promised order. A row that the group
+/// removed may be named; `Overlay::row` knows.
+fn each_row(
+    overlay: &Overlay<'_>,
+    direction: Direction,
+    prefix: &[u8],
+    mut each: impl FnMut(RowKey) -> Result<ControlFlow<()>, Error>,
+) -> Result<(), Error> {
+    let in_range = |key: &RowKey| match direction {
+        Direction::Forward => key.forward().starts_with(prefix),
+        Direction::Reverse => key.reverse().starts_with(prefix),
+    };
+    for key in overlay.rows().keys().filter(|key| in_range(key)) {
+        if each(*key)?.is_break() {
+            return Ok(());
+        }
+    }
+    let db = &overlay.state().db;
+    let family = match direction {
+        Direction::Forward => db.families().fwd,
+        Direction::Reverse => db.families().rev,
+    };
+    db.scan(family, prefix, |key, _| {
+        let key = match direction {
+            Direction::Forward => RowKey::from_forward(key)?,
+            Direction::Reverse => RowKey::from_reverse(key)?,
+        };
+        if overlay.rows().contains_key(&key) { Ok(ControlFlow::Continue(())) } else { each(key) }
+    })
+}
+
+/// Gives numbers to ids that have none, for one request.
+struct Numbering<'o, 's> {
+    overlay: &'o Overlay<'s>,
+    new: HashMap<(TypeNum, ObjectId), ObjectNum>,
+    next: HashMap<TypeNum, u32>,
+    entries: Vec<LogEntry>,
+}
+
+impl Numbering<'_, '_> {
+    fn give(&mut self, key: &TupleKey) -> Result<RowKey, Error> {
+        let (of, relation) = relation_number(self.overlay.names(), key)?;
+        let object = self.number(of, &key.object.id)?;
+        let (of, member, kind) = subject_numbers(self.overlay.names(), &key.subject)?;
+        let number = match &key.subject {
+            SubjectRef::Object(ObjectRef { id, .. }) | SubjectRef::Userset(ObjectRef { id, .. }, _) => {
+                self.number(of, id)?
+            }
+            SubjectRef::Wildcard(_) => ObjectNum(0),
+        };
+        Ok(RowKey { relation, object, subject: SubjectKey { kind, member, object: number } })
+    }
+
+    fn number(&mut self, of: TypeNum, id: &ObjectId) -> Result<ObjectNum, Error> {
+        if let Some(number) = self.overlay.number(of, id)? {
+            return Ok(number);
+        }
+        if let Some(number) = self.new.get(&(of, id.clone())) {
+            return Ok(*number);
+        }
+        let next = self.next.get(&of).copied().unwrap_or_else(|| self.overlay.next_number(of));
+        if next >= ObjectNum::TRANSIENT_FIRST {
+            let object_type = self.overlay.names().type_name(of)?.to_string();
+            return Err(Error::NumbersUsedUp { object_type });
+        }
+        self.next.insert(of, next + 1);
+        let number = ObjectNum(next);
+        self.new.insert((of, id.clone()), number);
+        self.entries.push(LogEntry::Id { of, number, id: id.clone() });
+        Ok(number)
+    }
+}
+
+fn unnamed(name: &str) -> Error {
+    Error::Corrupt(format!("`{name}` has no number, though the schema in force was to have given it one"))
+}
+
+fn relation_number(names: &Names, key: &TupleKey) -> Result<(TypeNum, MemberNum), Error> {
+    let of = names.type_number(key.object.object_type.as_str());
+    let of = of.ok_or_else(|| unnamed(key.object.object_type.as_str()))?;
+    let relation = names.member_number(of, key.relation.as_str()).ok_or_else(|| unnamed(key.relation.as_str()))?;
+    Ok((of, relation))
+}
+
+fn subject_numbers(names: &Names, subject: &SubjectRef) -> Result<(TypeNum, MemberNum, SubjectKind), Error> {
+    let subject_type = subject.subject_type().as_str();
+    let of = names.type_number(subject_type).ok_or_else(|| unnamed(subject_type))?;
+    let itself = || names.itself(of).ok_or_else(|| unnamed(subject_type));
+    match subject {
+        SubjectRef::Object(_) => Ok((of, itself()?, SubjectKind::Plain)),
+        SubjectRef::Wildcard(_) => Ok((of, itself()?, SubjectKind::Wildcard)),
+        SubjectRef::Userset(_, relation) => {
+            let member = names.member_number(of, relation.as_str()).ok_or_else(|| unnamed(relation.as_str()))?;
+            Ok((of, member, SubjectKind::Userset))
+        }
+    }
+}
+
+/// The row key of a tuple whose ids all have numbers.
+fn find_key(overlay: &Overlay<'_>, key: &TupleKey) -> Result<Option<RowKey>, Error> {
+    let (of, relation) = relation_number(overlay.names(), key)?;
+    let Some(object) = overlay.number(of, &key.object.id)? else { return Ok(None) };
+    let (of, member, kind) = subject_numbers(overlay.names(), &key.subject)?;
+    let number = match &key.subject {
+        SubjectRef::Object(ObjectRef { id, .. }) | SubjectRef::Userset(ObjectRef { id, .. }, _) => {
+            let Some(number) = overlay.number(of, id)? else { return Ok(None) };
+            number
+        }
+        SubjectRef::Wildcard(_) => ObjectNum(0),
+    };
+    Ok(Some(RowKey { relation, object, subject: SubjectKey { kind, member, object: number } }))
+}
+
+/// A row's key as names and ids.
+pub fn tuple_key(
+    names: &Names,
+    key: &RowKey,
+    id: impl Fn(TypeNum, ObjectNum) -> Result<ObjectId, Error>,
+) -> Result<TupleKey, Error> {
+    let relation = names.member(key.relation)?;
+    let corrupt = || Error::Corrupt("a row whose relation is `...`".to_owned());
+    let object = ObjectRef { object_type: names.type_name(relation.of)?.clone(), id: id(relation.of, key.object)? };
+    let subject_member = names.member(key.subject.member)?;
+    let subject_type = names.type_name(subject_member.of)?.clone();
+    let subject_object = || -> Result<ObjectRef, Error> {
+        let id = id(subject_member.of, key.subject.object)?;
+        Ok(ObjectRef { object_type: subject_type.clone(), id })
+    };
+    let subject = match (key.subject.kind, &subject_member.name) {
+        (SubjectKind::Plain, None) => SubjectRef::Object(subject_object()?),
+        (SubjectKind::Userset, Some(name)) => SubjectRef::Userset(subject_object()?, name.clone()),
+        (SubjectKind::Wildcard, None) => SubjectRef::Wildcard(subject_type),
+        (SubjectKind::Plain | SubjectKind::Wildcard, Some(_)) | (SubjectKind::Userset, None) => return Err(corrupt()),
+    };
+    Ok(TupleKey { object, relation: relation.name.clone().ok_or_else(corrupt)?, subject })
+}

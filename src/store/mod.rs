@@ -1,0 +1,304 @@
+//! Floor 1: RocksDB, the only floor that knows bytes.
+//!
+//! INVARIANT: all changes go through the committer, in order, each with a revision; the state is a pure fold of the
+//! changelog. A reader takes the published snapshot once and reads everything at it.
+
+mod error;
+mod keys;
+mod row;
+mod names;
+mod db;
+mod snapshot;
+mod dictionary;
+mod scan;
+mod changelog;
+mod overlay;
+mod judge;
+mod committer;
+mod high_water;
+mod verify;
+
+pub use committer::{Committed, Now};
+pub use dictionary::Dictionary;
+pub use error::{Error, FormCount};
+pub use judge::{Change, Commit, Form, NewSchema, tuple_key};
+pub use keys::{ROW_KEY_BYTES, RowKey, SubjectKey};
+pub use names::Names;
+pub use row::{RowCaveat, RowValue};
+pub use scan::{RowScan, forward_prefix};
+pub use snapshot::{Direction, Snapshot};
+pub use verify::Verified;
+
+use crate::model::{Limits, ObjectNum, Revision, Timestamp, TupleKey, TypeNum};
+use arc_swap::ArcSwap;
+use committer::{Committer, Message};
+use db::Db;
+use hashbrown::HashMap;
+use high_water::HighWater;
+use overlay::{FormKey, Head, State};
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The format of the data folder that this build writes. Raised when bytes change their meaning.
+pub const FORMAT: u32 = 1;
+
+const META_FORMAT: &[u8] = b"format";
+const META_DATABASE: &[u8] = b"database";
+const META_INCARNATION: &[u8] = b"incarnation";
+
+/// What readers and the committer share.
+struct Shared {
+    published: ArcSwap<Snapshot>,
+    recent: Mutex<VecDeque<(Instant, Arc<Snapshot>)>>,
+    names: ArcSwap<Names>,
+    stopped: AtomicBool,
+    snapshots_max: usize,
+    snapshot_age_max: Duration,
+}
+
+impl Shared {
+    fn publish(&self, snapshot: Arc<Snapshot>) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back((Instant::now(), snapshot.clone()));
+        self.drop_old(&mut recent);
+        drop(recent);
+        self.published.store(snapshot);
+    }
+
+    fn forget_old_snapshots(&self) {
+        self.drop_old(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The newest always stays.
+    fn drop_old(&self, recent: &mut VecDeque<(Instant, Arc<Snapshot>)>) {
+        while recent.len() > 1
+            && (recent.len() > self.snapshots_max
+                || recent.front().is_some_and(|(at, _)| at.elapsed() > self.snapshot_age_max))
+        {
+            recent.pop_front();
+        }
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+}
+
+/// An open data folder.
+pub struct Store {
+    shared: Arc<Shared>,
+    dictionary: Arc<Dictionary>,
+    queue: SyncSender<Message>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    database: [u8; 16],
+    incarnation: u64,
+    db: Arc<Db>,
+}
+
+impl Store {
+    /// Opens the folder, making it when it is not there. Refused when another has it open, when its format is from
+    /// the future, or when it lacks what was acknowledged once.
+    pub fn open(folder: &Path, limits: &Limits, now: Now) -> Result<Store, Error> {
+        std::fs::create_dir_all(folder)?;
+        let db = Arc::new(Db::open_at(folder)?);
+        check_format(&db)?;
+        let (database, incarnation) = identify(&db)?;
+        let dictionary = Arc::new(Dictionary::new(db.clone()));
+        let state = load_state(db.clone(), dictionary.clone())?;
+        check_high_water(&db, folder, state.head)?;
+
+        let head = state.head;
+        let snapshot = Arc::new(Snapshot::pin(db.clone(), head.revision, head.schema_revision, head.at));
+        let shared = Arc::new(Shared {
+            published: ArcSwap::new(snapshot.clone()),
+            recent: Mutex::new(VecDeque::from([(Instant::now(), snapshot)])),
+            names: ArcSwap::new(state.names.clone()),
+            stopped: AtomicBool::new(false),
+            snapshots_max: limits.snapshots_max.max(1),
+            snapshot_age_max: Duration::from_secs(limits.snapshot_age_max_s),
+        });
+        let (queue, receiver) = sync_channel(limits.commit_queue_max.max(1));
+        let committer = Committer {
+            state,
+            shared: shared.clone(),
+            queue: receiver,
+            now,
+            folder: folder.to_owned(),
+            requests_max: limits.commit_requests_max.max(1),
+            bytes_max: limits.commit_bytes_max,
+            stopped: None,
+            marked: Revision(0),
+            marked_at: Instant::now(),
+        };
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run())?;
+        Ok(Store { shared, dictionary, queue, committer: Mutex::new(Some(thread)), database, incarnation, db })
+    }
+
+    /// The newest published state.
+    #[must_use]
+    pub fn published(&self) -> Arc<Snapshot> {
+        self.shared.published.load_full()
+    }
+
+    /// The state of exactly this revision, while it is kept.
+    #[must_use]
+    pub fn at(&self, revision: Revision) -> Option<Arc<Snapshot>> {
+        let recent = self.shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = recent.binary_search_by_key(&revision, |(_, snapshot)| snapshot.revision()).ok()?;
+        recent.get(at).map(|(_, snapshot)| snapshot.clone())
+    }
+
+    /// All names ever used by a schema.
+    #[must_use]
+    pub fn names(&self) -> Arc<Names> {
+        self.shared.names.load_full()
+    }
+
+    /// Ids and their numbers.
+    #[must_use]
+    pub fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
+    /// Drawn at random when the database was made.
+    #[must_use]
+    pub fn database(&self) -> [u8; 16] {
+        self.database
+    }
+
+    /// Drawn at random when the database was made or restored.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Waits until the request is synced and published, or refused. Every read after it sees it.
+    pub fn commit(&self, commit: Commit) -> Result<Committed, Error> {
+        const CLOSED: &str = "the store is closed";
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return Err(Error::Stopped("a write to disk failed; check the disk, then restart"));
+        }
+        let (reply, outcome) = sync_channel(1);
+        match self.queue.try_send(Message::Commit(commit, reply)) {
+            Ok(()) => outcome.recv().unwrap_or(Err(Error::Stopped(CLOSED))),
+            Err(TrySendError::Full(_)) => Err(Error::QueueFull),
+            Err(TrySendError::Disconnected(_)) => Err(Error::Stopped(CLOSED)),
+        }
+    }
+
+    /// Whether a failed sync has ended writing.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Acquire)
+    }
+
+    /// The clock reading of the newest commit.
+    #[must_use]
+    pub fn committed_at(&self) -> Timestamp {
+        self.published().committed_at()
+    }
+
+    /// A row's key as names and ids.
+    pub fn tuple_key(&self, key: &RowKey) -> Result<TupleKey, Error> {
+        judge::tuple_key(&self.names(), key, |of: TypeNum, number: ObjectNum| self.dictionary.id(of, number))
+    }
+
+    /// Lets the committer finish what it has accepted, then stops it. Later commits are refused.
+    pub fn close(&self) {
+        let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A full queue drains, so this send ends.
+            let _ = self.queue.send(Message::Close);
+            if thread.join().is_err() {
+                tracing::error!("the committer had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn check_format(db: &Db) -> Result<(), Error> {
+    let meta = db.families().meta;
+    match db.get(meta, META_FORMAT)? {
+        None => Ok(db.borrow_owner().put_cf(meta, META_FORMAT, FORMAT.to_be_bytes())?),
+        Some(bytes) => match keys::read_u32(&bytes, 0)? {
+            found if found > FORMAT => Err(Error::FormatNewer { found, known: FORMAT }),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// The database's id and incarnation, drawn now if it has none.
+fn identify(db: &Db) -> Result<([u8; 16], u64), Error> {
+    let meta = db.families().meta;
+    if let (Some(database), Some(incarnation)) = (db.get(meta, META_DATABASE)?, db.get(meta, META_INCARNATION)?) {
+        let database = database.try_into().map_err(|_| Error::Corrupt("the database's id".to_owned()))?;
+        return Ok((database, keys::read_u64(&incarnation, 0)?));
+    }
+    let mut random = [0; 24];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Storage("no random numbers to be had".to_owned()))?;
+    let (database, incarnation) = random.split_at(16);
+    let mut batch = rocksdb::WriteBatch::default();
+    batch.put_cf(meta, META_DATABASE, database);
+    batch.put_cf(meta, META_INCARNATION, incarnation);
+    let mut options = rocksdb::WriteOptions::default();
+    options.set_sync(true);
+    db.borrow_owner().write_opt(batch, &options)?;
+    let mut id = [0; 16];
+    id.copy_from_slice(database);
+    Ok((id, keys::read_u64(incarnation, 0)?))
+}
+
+/// What the committer needs to know of the committed state.
+fn load_state(db: Arc<Db>, dictionary: Arc<Dictionary>) -> Result<State, Error> {
+    let meta = db.families().meta;
+    let head = db.get(meta, overlay::HEAD)?.map_or(Ok(Head::EMPTY), |bytes| Head::decode(&bytes))?;
+    let mut added = Vec::new();
+    db.scan(meta, overlay::NAME_PREFIX, |key, value| {
+        added.push(names::NewName::decode(key.get(overlay::NAME_PREFIX.len()..).unwrap_or_default(), value)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    // Types before members, each ascending: a member names its type.
+    added.sort_by_key(|new| match new {
+        names::NewName::Type { number, .. } => (0, number.0),
+        names::NewName::Member { number, .. } => (1, number.0),
+    });
+    let mut names = Names::default();
+    for new in &added {
+        names.add(new)?;
+    }
+    let mut counters = HashMap::new();
+    db.scan(meta, overlay::COUNT_PREFIX, |key, value| {
+        let form = FormKey::decode(key.get(overlay::COUNT_PREFIX.len()..).unwrap_or_default())?;
+        counters.insert(form, keys::read_u64(value, 0)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut next_numbers = HashMap::new();
+    for of in (0..names.type_count()).filter_map(|at| u32::try_from(at).ok()).map(TypeNum) {
+        next_numbers.insert(of, dictionary.next_number(of)?);
+    }
+    Ok(State { db, dictionary, names: Arc::new(names), counters, next_numbers, head })
+}
+
+fn check_high_water(db: &Db, folder: &Path, head: Head) -> Result<(), Error> {
+    let Some(mark) = HighWater::read(folder)? else { return Ok(()) };
+    let missing = Error::BelowHighWater { found: head.revision, mark: mark.revision };
+    if mark.revision > head.revision {
+        return Err(missing);
+    }
+    match db.get(db.families().log, &keys::log_key(mark.revision.0, changelog::SEAL))? {
+        Some(seal) if seal == mark.seal => Ok(()),
+        Some(_) | None => Err(missing),
+    }
+}

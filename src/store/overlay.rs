@@ -1,0 +1,346 @@
+//! What a commit group has accepted so far, laid over what is committed.
+//!
+//! INVARIANT: the only way to change anything is `apply(entry)`, and what it changes depends on nothing but the entry
+//! and the state before it. So the state is a fold of the changelog by construction, not by care.
+
+use super::changelog::{LogEntry, SEAL};
+use super::db::Db;
+use super::dictionary::Dictionary;
+use super::error::Error;
+use super::keys::{RowKey, log_key, numbered};
+use super::names::{Names, NewName};
+use super::row::RowValue;
+use crate::model::{MemberNum, ObjectId, ObjectNum, Revision, SubjectKind, Timestamp, TypeNum};
+use aws_lc_rs::digest::{Context, SHA256};
+use hashbrown::HashMap;
+use rocksdb::WriteBatch;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A relation and one form of subject in it, of which the live tuples are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FormKey {
+    pub relation: MemberNum,
+    pub kind: SubjectKind,
+    pub subject: MemberNum,
+    /// 0 is none, else the caveat's number plus one.
+    pub caveat: u32,
+    pub expires: bool,
+}
+
+impl FormKey {
+    /// The form a row stands in.
+    #[must_use]
+    pub fn of(key: &RowKey, value: &RowValue) -> FormKey {
+        FormKey {
+            relation: key.relation,
+            kind: key.subject.kind,
+            subject: key.subject.member,
+            caveat: value.caveat.as_ref().map_or(0, |caveat| caveat.caveat.0.saturating_add(1)),
+            expires: value.expires_at.is_some(),
+        }
+    }
+
+    /// Its key in `meta`, after the counters' prefix.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut key = self.relation.0.to_be_bytes().to_vec();
+        key.push(self.kind as u8);
+        key.extend_from_slice(&self.subject.0.to_be_bytes());
+        key.extend_from_slice(&self.caveat.to_be_bytes());
+        key.push(u8::from(self.expires));
+        key
+    }
+
+    pub(super) fn decode(key: &[u8]) -> Result<FormKey, Error> {
+        let corrupt = || Error::Corrupt("a counter's key".to_owned());
+        let kind = key.get(4).and_then(|byte| SubjectKind::from_byte(*byte)).ok_or_else(corrupt)?;
+        Ok(FormKey {
+            relation: MemberNum(super::keys::read_u32(key, 0)?),
+            kind,
+            subject: MemberNum(super::keys::read_u32(key, 5)?),
+            caveat: super::keys::read_u32(key, 9)?,
+            expires: *key.get(13).ok_or_else(corrupt)? != 0,
+        })
+    }
+}
+
+/// Where the committed state ends: what the next group builds on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    pub revision: Revision,
+    pub schema_revision: Revision,
+    pub at: Timestamp,
+    /// Hash over all of the changelog so far.
+    pub seal: [u8; 32],
+}
+
+impl Head {
+    /// Before anything was written.
+    pub const EMPTY: Head =
+        Head { revision: Revision(0), schema_revision: Revision(0), at: Timestamp::MIN, seal: [0; 32] };
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.revision.0.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&self.schema_revision.0.to_be_bytes());
+        bytes.extend_from_slice(&self.at.seconds().to_be_bytes());
+        bytes.extend_from_slice(&self.at.nanos().to_be_bytes());
+        bytes.extend_from_slice(&self.seal);
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Head, Error> {
+        let corrupt = || Error::Corrupt("the head".to_owned());
+        let seconds = super::keys::read_u64(bytes, 16)?.cast_signed();
+        Ok(Head {
+            revision: Revision(super::keys::read_u64(bytes, 0)?),
+            schema_revision: Revision(super::keys::read_u64(bytes, 8)?),
+            at: Timestamp::new(seconds, super::keys::read_u32(bytes, 24)?).ok_or_else(corrupt)?,
+            seal: bytes.get(28..60).and_then(|seal| seal.try_into().ok()).ok_or_else(corrupt)?,
+        })
+    }
+}
+
+/// The committed state, as the one writer knows it.
+pub struct State {
+    pub db: Arc<Db>,
+    pub dictionary: Arc<Dictionary>,
+    pub names: Arc<Names>,
+    pub counters: HashMap<FormKey, u64>,
+    pub next_numbers: HashMap<TypeNum, u32>,
+    pub head: Head,
+}
+
+/// A group in the making.
+pub struct Overlay<'a> {
+    state: &'a State,
+    pub revision: Revision,
+    rows: BTreeMap<RowKey, Option<RowValue>>,
+    ids: HashMap<(TypeNum, ObjectId), ObjectNum>,
+    names: Option<Names>,
+    counters: HashMap<FormKey, u64>,
+    next_numbers: HashMap<TypeNum, u32>,
+    schema: Option<String>,
+    at: Timestamp,
+    entries: Vec<LogEntry>,
+}
+
+/// A finished group: the bytes to write and what becomes of the state once they are down.
+pub struct Sealed {
+    pub batch: WriteBatch,
+    head: Head,
+    names: Option<Names>,
+    counters: HashMap<FormKey, u64>,
+    next_numbers: HashMap<TypeNum, u32>,
+}
+
+pub(super) const HEAD: &[u8] = b"head";
+pub(super) const NAME_PREFIX: &[u8] = b"name/";
+pub(super) const COUNT_PREFIX: &[u8] = b"count/";
+
+fn prefixed(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
+    [prefix, rest].concat()
+}
+
+impl<'a> Overlay<'a> {
+    /// An empty group after the committed state.
+    #[must_use]
+    pub fn new(state: &'a State) -> Overlay<'a> {
+        Overlay {
+            state,
+            revision: Revision(state.head.revision.0 + 1),
+            rows: BTreeMap::new(),
+            ids: HashMap::new(),
+            names: None,
+            counters: HashMap::new(),
+            next_numbers: HashMap::new(),
+            schema: None,
+            at: state.head.at,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Whether nothing was accepted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The committed state below.
+    #[must_use]
+    pub fn state(&self) -> &'a State {
+        self.state
+    }
+
+    /// All names, this group's included.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        self.names.as_ref().unwrap_or(&self.state.names)
+    }
+
+    /// The revision of the schema in force.
+    #[must_use]
+    pub fn schema_revision(&self) -> Revision {
+        if self.schema.is_some() { self.revision } else { self.state.head.schema_revision }
+    }
+
+    /// The number of an id, if it has one.
+    pub fn number(&self, of: TypeNum, id: &ObjectId) -> Result<Option<ObjectNum>, Error> {
+        match self.ids.get(&(of, id.clone())) {
+            Some(number) => Ok(Some(*number)),
+            None => self.state.dictionary.number(of, id.as_str()),
+        }
+    }
+
+    /// The next number of a type that is free.
+    #[must_use]
+    pub fn next_number(&self, of: TypeNum) -> u32 {
+        let known = self.next_numbers.get(&of).or_else(|| self.state.next_numbers.get(&of));
+        known.copied().unwrap_or(0)
+    }
+
+    /// A row, live or expired.
+    pub fn row(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
+        if let Some(value) = self.rows.get(key) {
+            return Ok(value.clone());
+        }
+        let found = self.state.db.get(self.state.db.families().fwd, &key.forward())?;
+        found.map(|bytes| RowValue::decode(&bytes)).transpose()
+    }
+
+    /// The group's own rows: `None` where it removed one.
+    #[must_use]
+    pub fn rows(&self) -> &BTreeMap<RowKey, Option<RowValue>> {
+        &self.rows
+    }
+
+    /// Tuples in a form, expired ones that are not collected yet included.
+    #[must_use]
+    pub fn count(&self, form: &FormKey) -> u64 {
+        self.counters.get(form).or_else(|| self.state.counters.get(form)).copied().unwrap_or(0)
+    }
+
+    /// Forms of a relation and subject that are known, whatever their caveat and expiry.
+    #[must_use]
+    pub fn forms(&self, relation: MemberNum, kind: SubjectKind, subject: MemberNum) -> Vec<FormKey> {
+        let mut forms: Vec<FormKey> = self
+            .state
+            .counters
+            .keys()
+            .chain(self.counters.keys())
+            .filter(|form| form.relation == relation && form.kind == kind && form.subject == subject)
+            .copied()
+            .collect();
+        forms.sort_unstable_by_key(|form| (form.caveat, form.expires));
+        forms.dedup();
+        forms
+    }
+
+    /// Takes one entry of the changelog.
+    pub fn apply(&mut self, entry: LogEntry) -> Result<(), Error> {
+        match &entry {
+            LogEntry::Mark { at, metadata: _ } => self.at = self.at.max(*at),
+            LogEntry::Put { key, value, created: _ } => {
+                self.forget(key)?;
+                let form = FormKey::of(key, value);
+                let count = self.count(&form);
+                self.counters.insert(form, count + 1);
+                self.rows.insert(*key, Some(value.clone()));
+            }
+            LogEntry::Remove { key } => {
+                self.forget(key)?;
+                self.rows.insert(*key, None);
+            }
+            LogEntry::Id { of, number, id } => {
+                self.ids.insert((*of, id.clone()), *number);
+                let next = number.0.checked_add(1);
+                self.next_numbers.insert(*of, next.unwrap_or(u32::MAX));
+            }
+            LogEntry::Name(new) => {
+                let state = self.state;
+                self.names.get_or_insert_with(|| Names::clone(&state.names)).add(new)?;
+            }
+            LogEntry::Schema { text } => self.schema = Some(text.clone()),
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Takes a row out of its form's count, if it is there.
+    fn forget(&mut self, key: &RowKey) -> Result<(), Error> {
+        if let Some(old) = self.row(key)? {
+            let form = FormKey::of(key, &old);
+            let count = self.count(&form).checked_sub(1);
+            let count = count.ok_or_else(|| Error::Corrupt("a counter below its rows".to_owned()))?;
+            self.counters.insert(form, count);
+        }
+        Ok(())
+    }
+
+    /// The whole group as one batch.
+    pub fn seal(self) -> Result<Sealed, Error> {
+        let families = self.state.db.families();
+        let mut batch = WriteBatch::default();
+        for (key, value) in &self.rows {
+            match value {
+                Some(value) => {
+                    let value = value.encode();
+                    batch.put_cf(families.fwd, key.forward(), &value);
+                    batch.put_cf(families.rev, key.reverse(), &value);
+                }
+                None => {
+                    batch.delete_cf(families.fwd, key.forward());
+                    batch.delete_cf(families.rev, key.reverse());
+                }
+            }
+        }
+        for ((of, id), number) in &self.ids {
+            batch.put_cf(families.dict, numbered(of.0, id.as_str().as_bytes()), number.0.to_be_bytes());
+            batch.put_cf(families.undict, numbered(of.0, &number.0.to_be_bytes()), id.as_str());
+        }
+        for (form, count) in &self.counters {
+            batch.put_cf(families.meta, prefixed(COUNT_PREFIX, &form.encode()), count.to_be_bytes());
+        }
+        if let Some(text) = &self.schema {
+            batch.put_cf(families.schema, self.revision.0.to_be_bytes(), text);
+        }
+        let mut hash = Context::new(&SHA256);
+        hash.update(&self.state.head.seal);
+        for (n, entry) in self.entries.iter().enumerate() {
+            let n = u32::try_from(n).map_err(|_| Error::Corrupt("a revision of 2^32 entries".to_owned()))?;
+            let bytes = entry.encode();
+            hash.update(&n.to_be_bytes());
+            hash.update(&(bytes.len() as u64).to_be_bytes());
+            hash.update(&bytes);
+            batch.put_cf(families.log, log_key(self.revision.0, n), &bytes);
+            if let LogEntry::Name(new) = entry {
+                let (key, value) = NewName::encode(new);
+                batch.put_cf(families.meta, prefixed(NAME_PREFIX, &key), value);
+            }
+        }
+        let mut seal = [0; 32];
+        seal.copy_from_slice(hash.finish().as_ref());
+        batch.put_cf(families.log, log_key(self.revision.0, SEAL), seal);
+        let head = Head { revision: self.revision, schema_revision: self.schema_revision(), at: self.at, seal };
+        batch.put_cf(families.meta, HEAD, head.encode());
+        Ok(Sealed { batch, head, names: self.names, counters: self.counters, next_numbers: self.next_numbers })
+    }
+}
+
+impl Sealed {
+    /// After the batch is down: the state moves on. Returns whether names were added.
+    pub fn settle(self, state: &mut State) -> bool {
+        state.head = self.head;
+        state.counters.extend(self.counters);
+        state.next_numbers.extend(self.next_numbers);
+        let named = self.names.is_some();
+        if let Some(names) = self.names {
+            state.names = Arc::new(names);
+        }
+        named
+    }
+
+    /// The batch, to be written before `settle`.
+    pub fn take_batch(&mut self) -> WriteBatch {
+        std::mem::take(&mut self.batch)
+    }
+}

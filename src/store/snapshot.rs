@@ -1,0 +1,131 @@
+//! One published revision, to be read for as long as it is held.
+
+use super::db::{Db, scan_range};
+use super::error::Error;
+use super::keys::{ROW_KEY_BYTES, RowKey, after_prefix};
+use super::row::RowValue;
+use crate::model::{Revision, Timestamp};
+use rocksdb::{ReadOptions, Snapshot as RocksSnapshot};
+use self_cell::self_cell;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+struct Pinned<'a> {
+    snapshot: RocksSnapshot<'a>,
+    read: ReadOptions,
+}
+
+self_cell!(
+    struct PinnedDb {
+        owner: Arc<Db>,
+        #[covariant]
+        dependent: Pinned,
+    }
+);
+
+/// The state as of one revision. Every read of it sees exactly that revision.
+pub struct Snapshot {
+    revision: Revision,
+    schema_revision: Revision,
+    committed_at: Timestamp,
+    pinned: PinnedDb,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({:?})", self.revision)
+    }
+}
+
+/// Which of the two tables of rows a scan reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    Forward,
+    Reverse,
+}
+
+impl Snapshot {
+    /// Pins what the database holds now, which the caller knows to be this revision.
+    pub(super) fn pin(db: Arc<Db>, revision: Revision, schema_revision: Revision, committed_at: Timestamp) -> Snapshot {
+        let pinned = PinnedDb::new(db, |db| {
+            let snapshot = db.borrow_owner().snapshot();
+            let mut read = ReadOptions::default();
+            read.set_snapshot(&snapshot);
+            Pinned { snapshot, read }
+        });
+        Snapshot { revision, schema_revision, committed_at, pinned }
+    }
+
+    /// The revision every read sees.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The revision that wrote the schema in force; 0 before the first.
+    #[must_use]
+    pub fn schema_revision(&self) -> Revision {
+        self.schema_revision
+    }
+
+    /// The clock reading of the commit.
+    #[must_use]
+    pub fn committed_at(&self) -> Timestamp {
+        self.committed_at
+    }
+
+    fn db(&self) -> &Db {
+        self.pinned.borrow_owner()
+    }
+
+    /// The value of one row, if the row is there (live or expired).
+    pub fn row(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
+        let read = &self.pinned.borrow_dependent().read;
+        let found = self.db().borrow_owner().get_pinned_cf_opt(self.db().families().fwd, key.forward(), read)?;
+        found.map(|bytes| RowValue::decode(&bytes)).transpose()
+    }
+
+    /// Rows under a key prefix in key order, after `after` when given, until `each` breaks. Live or expired.
+    pub fn rows(
+        &self,
+        direction: Direction,
+        prefix: &[u8],
+        after: Option<&[u8; ROW_KEY_BYTES]>,
+        mut each: impl FnMut(RowKey, RowValue) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let mut from = prefix.to_vec();
+        if let Some(after) = after
+            && after.as_slice() >= prefix
+        {
+            from = after.to_vec();
+            from.push(0);
+        }
+        let families = self.db().families();
+        let family = match direction {
+            Direction::Forward => families.fwd,
+            Direction::Reverse => families.rev,
+        };
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.pinned.borrow_dependent().snapshot);
+        scan_range(self.db().borrow_owner(), family, options, &from, &after_prefix(prefix), |key, value| {
+            let key = match direction {
+                Direction::Forward => RowKey::from_forward(key)?,
+                Direction::Reverse => RowKey::from_reverse(key)?,
+            };
+            each(key, RowValue::decode(value)?)
+        })
+    }
+
+    /// The text of the schema in force; `None` before the first.
+    pub fn schema_text(&self) -> Result<Option<String>, Error> {
+        if self.schema_revision == Revision(0) {
+            return Ok(None);
+        }
+        let key = self.schema_revision.0.to_be_bytes();
+        let text = self.db().get(self.db().families().schema, &key)?;
+        let text =
+            text.ok_or_else(|| Error::Corrupt(format!("the schema of {:?} is missing", self.schema_revision)))?;
+        String::from_utf8(text).map(Some).map_err(|_| Error::Corrupt("a schema that is not text".to_owned()))
+    }
+}

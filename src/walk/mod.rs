@@ -1,0 +1,15 @@
+//! Floor 3: the questions. `check` is THE definition of what it means to have a permission; every other question is it,
+//! asked in another way.
+//!
+//! The walk answers about one subject. It knows nothing of callers or of acting for another, so it cannot be tricked
+//! by who asks.
+
+mod check;
+mod budget;
+mod memo;
+mod trail;
+
+pub use budget::{Budget, Error};
+pub use check::{Asked, Found, check};
+pub use memo::Node;
+pub use trail::TrailStep;

@@ -1,0 +1,270 @@
+//! The command line as a person or a script meets it: the real binary, its output and its exit codes.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+fn procura() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procura"));
+    command.env_remove("PROCURA_SERVER").env("NO_COLOR", "1").env("PROCURA_LOG", "warn");
+    command
+}
+
+fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Output {
+    procura().args(arguments).output().expect("the binary runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn examples(extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema-examples");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("schema-examples")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    files.sort();
+    files
+}
+
+/// A server of the real binary on a free port; ended when dropped.
+struct Server {
+    child: Child,
+    address: String,
+    _data: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Server {
+        let data = tempfile::tempdir().expect("a folder");
+        let mut child = procura()
+            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the ready line");
+        let ready: Value = serde_json::from_str(&line).expect("JSON");
+        let address = ready["address"].as_str().expect("an address").to_owned();
+        Server { child, address, _data: data }
+    }
+
+    fn ask<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
+        procura().env("PROCURA_SERVER", &self.address).args(arguments).output().expect("the binary runs")
+    }
+
+    fn ask_with_stdin(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = procura()
+            .env("PROCURA_SERVER", format!("http://{}", self.address))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+        child.wait_with_output().expect("it ends")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn all_examples_pass_and_are_counted() {
+    let files = examples("yaml");
+    assert!(files.len() >= 6, "{files:?}");
+    let output = procura().arg("test").args(&files).output().expect("the binary runs");
+    assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    let last = stdout(&output).lines().last().map(str::to_owned);
+    assert_eq!(last, Some(format!("{} passed, 0 failed", files.len())));
+}
+
+#[test]
+fn the_examples_pass_over_grpc_too() {
+    let output =
+        procura().args(["test", "--server", "spawn"]).args(examples("yaml")).output().expect("the binary runs");
+    assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
+}
+
+#[test]
+fn every_example_schema_has_no_findings_and_is_in_canonical_form() {
+    let checked = procura().args(["schema", "check", "--deny-warnings"]).args(examples("zed")).output().expect("runs");
+    assert_eq!(code(&checked), 0, "{}", stdout(&checked));
+    let formatted = procura().args(["schema", "fmt", "--check"]).args(examples("zed")).output().expect("runs");
+    assert_eq!(code(&formatted), 0, "{}", stdout(&formatted));
+}
+
+#[test]
+fn a_broken_assertion_names_its_line_and_its_path() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("world.yaml");
+    let schema = "definition user {}\n  definition doc {\n    relation viewer: user\n    permission view = viewer\n  }";
+    let asserted = "  assertTrue:\n    - doc:1#view@user:rita\n  assertFalse:\n    - doc:1#view@user:rita\n";
+    let world = format!("schema: |-\n  {schema}\nrelationships: |-\n  doc:1#viewer@user:rita\nassertions:\n{asserted}");
+    std::fs::write(&path, world).expect("written");
+    let output = procura().arg("test").arg(&path).output().expect("the binary runs");
+    assert_eq!(code(&output), 1);
+    let text = stdout(&output);
+    assert!(text.contains("world.yaml:13: doc:1#view@user:rita"), "{text}");
+    assert!(text.contains("expected DENY, got ALLOW, because"), "{text}");
+    assert!(text.contains("      doc:1#view, because\n"), "{text}");
+    assert!(text.contains("doc:1#viewer@user:rita\n"), "{text}");
+    assert!(text.ends_with("0 passed, 1 failed\n"), "{text}");
+
+    let output = procura().args(["--json", "test"]).arg(&path).output().expect("the binary runs");
+    assert_eq!(code(&output), 1);
+    let lines = json_lines(&stdout(&output));
+    assert_eq!(lines[0]["failures"][0]["line"], 13);
+    assert_eq!(lines[1], serde_json::json!({"passed": 0, "failed": 1}));
+}
+
+#[test]
+fn a_schema_inside_a_validation_file_is_pointed_at_where_it_stands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("world.yaml");
+    std::fs::write(&path, "schema: |-\n  definition user {}\n  definition doc {\n    permission view = viwer\n  }\n")
+        .expect("written");
+    let output = procura().arg("test").arg(&path).output().expect("the binary runs");
+    assert_eq!(code(&output), 1);
+    assert!(stdout(&output).contains("world.yaml:4:23"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_schema_error_has_a_caret_under_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("schema.zed");
+    std::fs::write(
+        &path,
+        "definition user {}\n\ndefinition doc {\n\trelation viewer: user\n\tpermission view = viwer\n}\n",
+    )
+    .expect("written");
+    let output = procura().args(["schema", "check"]).arg(&path).output().expect("the binary runs");
+    assert_eq!(code(&output), 1);
+    let text = stdout(&output);
+    assert!(text.contains("schema.zed:5:20") && text.contains('^') && text.contains("viewer"), "{text}");
+
+    let output = procura().args(["--json", "schema", "check"]).arg(&path).output().expect("the binary runs");
+    let lines = json_lines(&stdout(&output));
+    assert_eq!(lines[0]["line"], 5);
+    assert_eq!(lines[0]["severity"], "error");
+}
+
+#[test]
+fn a_tuple_file_is_pointed_at_before_anything_is_sent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tuples.txt");
+    std::fs::write(&path, "// people\n\ndoc:1#viewer@user:rita\n  doc:1#Viewer@user:dana\n").expect("written");
+    // No server is there: the file is judged first.
+    let output =
+        procura().args(["tuple", "write", "--server", "127.0.0.1:1", "--file"]).arg(&path).output().expect("runs");
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(
+        text.contains("tuples.txt:4:9") && text.contains("  doc:1#Viewer@user:dana") && text.contains('^'),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_its_own_exit_code() {
+    // Bound and closed again: nobody listens there now.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    drop(listener);
+    let output = run(["check", "doc:1#view@user:rita", "--server", &address]);
+    assert_eq!(code(&output), 5, "{}", stderr(&output));
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+    let output = run(["check", "doc:1#view@user:rita", "--server", "https://127.0.0.1:50051"]);
+    assert_eq!(code(&output), 2);
+}
+
+#[test]
+fn others_are_not_served_by_accident() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let output = procura().args(["serve", "--listen", "0.0.0.0:0", "--data"]).arg(&data).output().expect("runs");
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("--insecure"), "{}", stderr(&output));
+    assert!(!data.exists());
+}
+
+#[test]
+fn a_session_from_schema_to_answer() {
+    let server = Server::start();
+    let saas = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema-examples/saas.zed");
+    let saas = saas.to_str().expect("UTF-8");
+
+    let before = server.ask(["check", "project:alpha#edit@user:rita"]);
+    assert_eq!(code(&before), 4, "no schema yet: {}", stderr(&before));
+    let written = server.ask(["schema", "write", saas]);
+    assert_eq!(code(&written), 0, "{}", stderr(&written));
+    let read = server.ask(["schema", "read"]);
+    assert_eq!(stdout(&read), std::fs::read_to_string(saas).expect("the file"));
+    let same = server.ask(["--json", "schema", "diff", saas]);
+    assert_eq!((code(&same), stdout(&same).as_str()), (0, ""));
+
+    let tuples =
+        "// acme\norg:acme#admin@user:rita\nworkspace:lab#org@org:acme\n\nproject:alpha#workspace@workspace:lab\n";
+    let written = server.ask_with_stdin(&["--json", "tuple", "write", "-"], tuples);
+    assert_eq!(code(&written), 0, "{}", stderr(&written));
+    let written = &json_lines(&stdout(&written))[0];
+    assert_eq!(written["written"], 3);
+    let token = written["token"].as_str().expect("a token");
+
+    let allowed = server.ask(["check", "project:alpha#edit@user:rita", "--explain", "--at-least-as-fresh", token]);
+    assert_eq!(code(&allowed), 0, "{}", stderr(&allowed));
+    let text = stdout(&allowed);
+    assert!(text.starts_with("ALLOW project:alpha#edit@user:rita\n"), "{text}");
+    for tuple in ["project:alpha#workspace@workspace:lab", "workspace:lab#org@org:acme", "org:acme#admin@user:rita"] {
+        assert!(text.contains(tuple), "{text}");
+    }
+    let line = stdout(&server.ask(["check", "project:alpha#edit@user:rita", "--explain=line"]));
+    assert!(line.contains("because project:alpha#workspace@workspace:lab → workspace:lab#org@org:acme"), "{line}");
+
+    let denied = server.ask(["--json", "check", "project:alpha#edit@user:dana"]);
+    assert_eq!(code(&denied), 1);
+    assert_eq!(json_lines(&stdout(&denied))[0]["decision"], "DENY");
+    let both = server.ask(["--json", "check", "project:alpha#edit@user:rita", "project:alpha#edit@user:dana"]);
+    assert_eq!(code(&both), 1);
+    let both: Vec<Value> = json_lines(&stdout(&both)).iter().map(|line| line["decision"].clone()).collect();
+    assert_eq!(both, ["ALLOW", "DENY"]);
+    let unknown = server.ask(["check", "project:alpha#fly@user:rita"]);
+    assert_eq!(code(&unknown), 4, "{}", stderr(&unknown));
+
+    let again = server.ask(["tuple", "write", "--create", "org:acme#admin@user:rita"]);
+    assert_eq!(code(&again), 4);
+    assert!(stderr(&again).contains("ALREADY_EXISTS"), "{}", stderr(&again));
+    let listed = stdout(&server.ask(["tuple", "read", "--object", "org"]));
+    assert_eq!(listed, "org:acme#admin@user:rita\n");
+    let nothing = server.ask(["tuple", "delete"]);
+    assert_eq!(code(&nothing), 2);
+    let deleted = server.ask(["--json", "tuple", "delete", "--subject", "user:rita"]);
+    assert_eq!(json_lines(&stdout(&deleted))[0]["deleted"], 1);
+    assert_eq!(code(&server.ask(["check", "project:alpha#edit@user:rita"])), 1);
+
+    let info = server.ask(["--json", "info"]);
+    let info = &json_lines(&stdout(&info))[0];
+    assert!(info["limits"]["updates_max"]["value"].is_u64(), "{info}");
+}

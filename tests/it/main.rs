@@ -1,0 +1,27 @@
+//! All integration tests in one binary, because linking RocksDB is slow.
+//!
+//! Worlds and the oracle first, then what is compared with them, then what must survive.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
+mod engines;
+mod oracle;
+mod zed;
+mod worlds;
+
+mod agrees;
+mod conformance;
+mod consistency;
+mod writes;
+mod reads;
+mod durability;
+mod crash;
+mod walk_shapes;
+mod floors;
+mod grpc;
+mod cli;

@@ -1,0 +1,413 @@
+//! The oracle: what a schema and its tuples mean, worked out the naive way, to compare the engine with.
+//!
+//! INVARIANT: nothing here is shared with the engine, not even the reading of a schema: the oracle has a small syntax
+//! tree of its own, which prints itself as text for the engine to compile. For one subject it starts every
+//! (object, member) at Deny and evaluates all of them until nothing changes, stratum by stratum: no index, no early
+//! exit, no memo, every tuple scanned each time. `Flip` plants one mistake, to measure whether a world would show it.
+
+use std::fmt::Write as _;
+
+/// Three values in their order, though only two occur until conditions exist.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Truth {
+    Deny,
+    #[allow(dead_code, reason = "occurs once tuples have conditions")]
+    Conditional,
+    Allow,
+}
+
+impl Truth {
+    fn negated(self) -> Truth {
+        match self {
+            Truth::Deny => Truth::Allow,
+            Truth::Conditional => Truth::Conditional,
+            Truth::Allow => Truth::Deny,
+        }
+    }
+}
+
+/// Index into [`Schema::types`].
+pub type T = usize;
+/// Index into [`Type::members`].
+pub type M = usize;
+/// Index into the objects of a world.
+pub type O = usize;
+
+#[derive(Clone, Debug, Default)]
+pub struct Schema {
+    pub types: Vec<Type>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Type {
+    pub name: String,
+    pub members: Vec<Member>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub name: String,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug)]
+pub enum Body {
+    Relation(Vec<Form>),
+    Permission(Expr),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Object(T),
+    Userset(T, M),
+    Wildcard(T),
+}
+
+#[derive(Clone, Debug)]
+pub enum Expr {
+    Nil,
+    Member(M),
+    /// `relation->target`; the target is a name because every subject type looks it up for itself.
+    Any(M, String),
+    /// `relation.all(target)`
+    All(M, String),
+    Union(Vec<Expr>),
+    Intersection(Vec<Expr>),
+    Exclusion(Box<Expr>, Box<Expr>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    pub of: T,
+    pub id: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    Object(O),
+    Userset(O, M),
+    Wildcard(T),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tuple {
+    pub object: O,
+    pub relation: M,
+    pub subject: Subject,
+}
+
+/// A mistake planted in the meaning, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flip {
+    None,
+    UnionIsIntersection,
+    IntersectionIsUnion,
+    ExclusionIsIgnored,
+    ExclusionIsIntersection,
+    AnyIsAll,
+    AllIsAny,
+    /// `.all` over no rows holds.
+    AllOfNothingHolds,
+    /// `.all` passes over rows whose type lacks the target.
+    AllSkipsTypes,
+    /// The arrow leaves out subjects with a `#relation`.
+    ArrowSkipsUsersets,
+    WildcardIsIgnored,
+    WildcardTakesUsersets,
+    WildcardTakesEveryType,
+    UsersetIsNoMemberOfItself,
+    /// A userset on a tuple is taken for its bare object.
+    UsersetIsNotFollowed,
+}
+
+impl Flip {
+    pub const MISTAKES: [Flip; 14] = [
+        Flip::UnionIsIntersection,
+        Flip::IntersectionIsUnion,
+        Flip::ExclusionIsIgnored,
+        Flip::ExclusionIsIntersection,
+        Flip::AnyIsAll,
+        Flip::AllIsAny,
+        Flip::AllOfNothingHolds,
+        Flip::AllSkipsTypes,
+        Flip::ArrowSkipsUsersets,
+        Flip::WildcardIsIgnored,
+        Flip::WildcardTakesUsersets,
+        Flip::WildcardTakesEveryType,
+        Flip::UsersetIsNoMemberOfItself,
+        Flip::UsersetIsNotFollowed,
+    ];
+}
+
+/// One subject's truth on every (object, member), at the least fixpoint.
+pub fn evaluate(
+    schema: &Schema,
+    objects: &[Object],
+    tuples: &[Tuple],
+    subject: Subject,
+    flip: Flip,
+) -> Vec<Vec<Truth>> {
+    let strata = schema.strata(false).expect("the oracle answers stratified schemas only");
+    let members = |o: &Object| vec![Truth::Deny; schema.types[o.of].members.len()];
+    let mut held: Vec<Vec<Truth>> = objects.iter().map(members).collect();
+    let highest = strata.iter().flatten().max().copied().unwrap_or(0);
+    for stratum in 0..=highest {
+        loop {
+            let mut changed = false;
+            for o in 0..objects.len() {
+                for m in 0..held[o].len() {
+                    if strata[objects[o].of][m] != stratum {
+                        continue;
+                    }
+                    let at = At { schema, objects, tuples, subject, flip, held: &|o, m| held[o][m], o };
+                    let now = at.member(m);
+                    assert!(now >= held[o][m], "within a stratum truth only grows");
+                    changed |= now != held[o][m];
+                    held[o][m] = now;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+    }
+    held
+}
+
+/// A wrong way, to measure the worlds with: depth first, Deny for what is in progress, and every interim answer
+/// remembered as if it were final.
+pub fn with_naive_memo(
+    schema: &Schema,
+    objects: &[Object],
+    tuples: &[Tuple],
+    subject: Subject,
+    (o, m): (O, M),
+) -> Truth {
+    type Memo = std::cell::RefCell<std::collections::HashMap<(O, M), Truth>>;
+    struct Naive<'a>(&'a Schema, &'a [Object], &'a [Tuple], Subject, Memo);
+    fn walk(naive: &Naive, o: O, m: M) -> Truth {
+        if let Some(known) = naive.4.borrow().get(&(o, m)) {
+            return *known;
+        }
+        naive.4.borrow_mut().insert((o, m), Truth::Deny);
+        let &Naive(schema, objects, tuples, subject, _) = naive;
+        let at = At { schema, objects, tuples, subject, flip: Flip::None, held: &|o, m| walk(naive, o, m), o };
+        let found = at.member(m);
+        naive.4.borrow_mut().insert((o, m), found);
+        found
+    }
+    walk(&Naive(schema, objects, tuples, subject, Memo::default()), o, m)
+}
+
+/// One evaluation, on one object.
+struct At<'a> {
+    schema: &'a Schema,
+    objects: &'a [Object],
+    tuples: &'a [Tuple],
+    subject: Subject,
+    flip: Flip,
+    /// What is held so far.
+    held: &'a dyn Fn(O, M) -> Truth,
+    o: O,
+}
+
+impl At<'_> {
+    fn member(&self, m: M) -> Truth {
+        if self.subject == Subject::Userset(self.o, m) && self.flip != Flip::UsersetIsNoMemberOfItself {
+            return Truth::Allow;
+        }
+        match &self.schema.types[self.objects[self.o].of].members[m].body {
+            Body::Relation(_) => self.rows(m).map(|row| self.row(row)).max().unwrap_or(Truth::Deny),
+            Body::Permission(expr) => self.expr(expr),
+        }
+    }
+
+    /// The subjects of all tuples of a relation of this object.
+    fn rows(&self, relation: M) -> impl Iterator<Item = Subject> {
+        self.tuples.iter().filter(move |t| t.object == self.o && t.relation == relation).map(|t| t.subject)
+    }
+
+    fn row(&self, row: Subject) -> Truth {
+        let is_it = if row == self.subject { Truth::Allow } else { Truth::Deny };
+        match row {
+            Subject::Object(_) => is_it,
+            Subject::Userset(..) if self.flip == Flip::UsersetIsNotFollowed => is_it,
+            Subject::Userset(object, member) => is_it.max((self.held)(object, member)),
+            Subject::Wildcard(of) => {
+                let covers = match self.subject {
+                    Subject::Object(_) if self.flip == Flip::WildcardTakesEveryType => true,
+                    Subject::Object(object) => self.objects[object].of == of,
+                    Subject::Userset(object, _) => {
+                        self.flip == Flip::WildcardTakesUsersets && self.objects[object].of == of
+                    }
+                    Subject::Wildcard(_) => false,
+                };
+                if covers && self.flip != Flip::WildcardIsIgnored { Truth::Allow } else { Truth::Deny }
+            }
+        }
+    }
+
+    fn expr(&self, expr: &Expr) -> Truth {
+        match expr {
+            Expr::Nil => Truth::Deny,
+            Expr::Member(m) => (self.held)(self.o, *m),
+            Expr::Any(relation, target) => self.arrow(*relation, target, self.flip == Flip::AnyIsAll),
+            Expr::All(relation, target) => self.arrow(*relation, target, self.flip != Flip::AllIsAny),
+            Expr::Union(parts) => self.combined(parts, self.flip == Flip::UnionIsIntersection),
+            Expr::Intersection(parts) => self.combined(parts, self.flip != Flip::IntersectionIsUnion),
+            Expr::Exclusion(base, sub) => {
+                let (base, sub) = (self.expr(base), self.expr(sub));
+                match self.flip {
+                    Flip::ExclusionIsIgnored => base,
+                    Flip::ExclusionIsIntersection => base.min(sub),
+                    _ => base.min(sub.negated()),
+                }
+            }
+        }
+    }
+
+    fn combined(&self, parts: &[Expr], least: bool) -> Truth {
+        let parts = parts.iter().map(|part| self.expr(part));
+        if least { parts.min() } else { parts.max() }.unwrap_or(Truth::Deny)
+    }
+
+    fn arrow(&self, relation: M, target: &str, all: bool) -> Truth {
+        let mut found = Vec::new();
+        for row in self.rows(relation) {
+            let object = match row {
+                Subject::Object(object) => object,
+                Subject::Userset(..) if self.flip == Flip::ArrowSkipsUsersets => continue,
+                Subject::Userset(object, _) => object,
+                Subject::Wildcard(_) => panic!("no schema lets an arrow stand over a wildcard"),
+            };
+            match self.schema.types[self.objects[object].of].member(target) {
+                Some(m) => found.push((self.held)(object, m)),
+                None if all && self.flip == Flip::AllSkipsTypes => {}
+                None => found.push(Truth::Deny),
+            }
+        }
+        let nothing = if all && self.flip == Flip::AllOfNothingHolds { Truth::Allow } else { Truth::Deny };
+        if all { found.into_iter().min() } else { found.into_iter().max() }.unwrap_or(nothing)
+    }
+}
+
+impl Type {
+    pub fn member(&self, name: &str) -> Option<M> {
+        self.members.iter().position(|member| member.name == name)
+    }
+}
+
+impl Schema {
+    /// For every member, a number not below that of what it leans on and above that of what it subtracts; `None` when
+    /// a cycle passes through a subtraction. `cautious` also counts an arrow's relation among what is leant on.
+    pub fn strata(&self, cautious: bool) -> Option<Vec<Vec<usize>>> {
+        let mut strata: Vec<Vec<usize>> = self.types.iter().map(|t| vec![0; t.members.len()]).collect();
+        let total: usize = strata.iter().map(Vec::len).sum();
+        loop {
+            let mut changed = false;
+            for t in 0..self.types.len() {
+                for (m, member) in self.types[t].members.iter().enumerate() {
+                    let mut needs = strata[t][m];
+                    let mut lean = |of: T, on: M, subtracted: bool| {
+                        needs = needs.max(strata[of][on] + usize::from(subtracted));
+                    };
+                    match &member.body {
+                        Body::Relation(forms) => {
+                            for form in forms {
+                                if let Form::Userset(of, on) = form {
+                                    lean(*of, *on, false);
+                                }
+                            }
+                        }
+                        Body::Permission(expr) => self.leans(t, expr, false, cautious, &mut lean),
+                    }
+                    changed |= needs != strata[t][m];
+                    strata[t][m] = needs;
+                    if needs > total {
+                        return None;
+                    }
+                }
+            }
+            if !changed {
+                return Some(strata);
+            }
+        }
+    }
+
+    fn leans(&self, t: T, expr: &Expr, subtracted: bool, cautious: bool, lean: &mut dyn FnMut(T, M, bool)) {
+        match expr {
+            Expr::Nil => {}
+            Expr::Member(m) => lean(t, *m, subtracted),
+            Expr::Any(relation, target) | Expr::All(relation, target) => {
+                if cautious {
+                    lean(t, *relation, subtracted);
+                }
+                let Body::Relation(forms) = &self.types[t].members[*relation].body else {
+                    panic!("an arrow stands over a relation");
+                };
+                for form in forms {
+                    let (Form::Object(of) | Form::Userset(of, _) | Form::Wildcard(of)) = *form;
+                    if let Some(m) = self.types[of].member(target) {
+                        lean(of, m, subtracted);
+                    }
+                }
+            }
+            Expr::Union(parts) | Expr::Intersection(parts) => {
+                for part in parts {
+                    self.leans(t, part, subtracted, cautious, lean);
+                }
+            }
+            Expr::Exclusion(base, sub) => {
+                self.leans(t, base, subtracted, cautious, lean);
+                self.leans(t, sub, true, cautious, lean);
+            }
+        }
+    }
+
+    /// The schema as text. Every operator stands in parentheses, so that no precedence is assumed.
+    pub fn print(&self) -> String {
+        let mut text = String::new();
+        for t in &self.types {
+            writeln!(text, "definition {} {{", t.name).unwrap();
+            for member in &t.members {
+                match &member.body {
+                    Body::Relation(forms) => {
+                        let forms: Vec<String> = forms.iter().map(|form| self.print_form(form)).collect();
+                        writeln!(text, "  relation {}: {}", member.name, forms.join(" | ")).unwrap();
+                    }
+                    Body::Permission(expr) => {
+                        writeln!(text, "  permission {} = {}", member.name, print_expr(t, expr)).unwrap();
+                    }
+                }
+            }
+            text.push_str("}\n");
+        }
+        text
+    }
+
+    fn print_form(&self, form: &Form) -> String {
+        match form {
+            Form::Object(of) => self.types[*of].name.clone(),
+            Form::Userset(of, m) => format!("{}#{}", self.types[*of].name, self.types[*of].members[*m].name),
+            Form::Wildcard(of) => format!("{}:*", self.types[*of].name),
+        }
+    }
+}
+
+fn print_expr(t: &Type, expr: &Expr) -> String {
+    let joined = |parts: &[Expr], operator: &str| {
+        let parts: Vec<String> = parts.iter().map(|part| print_expr(t, part)).collect();
+        format!("({})", parts.join(operator))
+    };
+    match expr {
+        Expr::Nil => "nil".to_owned(),
+        Expr::Member(m) => t.members[*m].name.clone(),
+        // Both spellings of one meaning.
+        Expr::Any(relation, target) if target.len() % 2 == 1 => format!("{}.any({target})", t.members[*relation].name),
+        Expr::Any(relation, target) => format!("{}->{target}", t.members[*relation].name),
+        Expr::All(relation, target) => format!("{}.all({target})", t.members[*relation].name),
+        Expr::Union(parts) => joined(parts, " + "),
+        Expr::Intersection(parts) => joined(parts, " & "),
+        Expr::Exclusion(base, sub) => format!("({} - {})", print_expr(t, base), print_expr(t, sub)),
+    }
+}

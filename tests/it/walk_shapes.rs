@@ -1,0 +1,277 @@
+//! Shapes of data that break a walk: deep, wide, diamond, knotted. Answered exactly on a small stack, or an error.
+//!
+//! What always holds: there is no depth or width at which an answer changes; a spent budget is RESOURCE_EXHAUSTED,
+//! never a decision.
+
+use crate::engines::{TestEngine, question, refused, told};
+use crate::worlds::World;
+use crate::zed;
+use procura::engine::{Answer, CheckOptions, Kind};
+use procura::model::{Decision, Limits, RelationTuple, Step};
+
+const FOLDERS: &str = "definition user {}
+definition folder {
+  relation parent: folder
+  relation viewer: user
+  relation banned: user
+  permission view = viewer + parent->view
+  permission barred = banned + parent->barred
+  permission open = view - barred
+}";
+const GROUPS: &str = "definition user {}
+definition group {
+  relation member: user | group#member
+}
+definition doc {
+  relation viewer: user | group#member
+  relation banned: user | group#member
+  permission view = viewer - banned
+}";
+
+/// Asks in a thread whose stack is as small as a server's worker's.
+fn on_a_small_stack<V: Send>(run: impl FnOnce() -> V + Send) -> V {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(2 << 20);
+        let thread = builder.spawn_scoped(scope, run).expect("a thread");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[track_caller]
+fn answer(engine: &TestEngine, asked: &str) -> Answer {
+    match engine.check(&question(asked), &CheckOptions::default()) {
+        Ok(found) => found.answer,
+        Err(error) => panic!("{asked}: {}", told(&error)),
+    }
+}
+
+#[test]
+fn a_hundred_thousand_parents_are_answered() {
+    const DEPTH: usize = 100_000;
+    let engine = TestEngine::with_schema(FOLDERS);
+    engine.touch((0..DEPTH).map(|n| format!("folder:f{n}#parent@folder:f{}", n + 1)));
+    engine.touch([
+        format!("folder:f{DEPTH}#viewer@user:rita"),
+        format!("folder:f{DEPTH}#viewer@user:tom"),
+        format!("folder:f{DEPTH}#banned@user:tom"),
+    ]);
+    on_a_small_stack(|| {
+        engine.assert_allows("folder:f0#view@user:rita");
+        engine.assert_denies("folder:f0#view@user:dana");
+        engine.assert_allows("folder:f0#open@user:rita");
+        engine.assert_denies("folder:f0#open@user:tom");
+        engine.assert_denies("folder:f0#open@user:dana");
+        // The end that closes the cycle adds nothing, and ends.
+        engine.touch([format!("folder:f{DEPTH}#parent@folder:f0")]);
+        engine.assert_denies("folder:f7#view@user:dana");
+        engine.assert_allows("folder:f7#view@user:rita");
+        let explained = CheckOptions { explain: true, ..CheckOptions::default() };
+        // A witness may be cut short where it is too long to read; a path of 200 is told to its end.
+        let found = engine.check(&question("folder:f0#view@user:rita"), &explained).unwrap();
+        assert!(found.answer.witness.is_some_and(|witness| !witness.steps.is_empty()));
+        let near = format!("folder:f{}#view@user:rita", DEPTH - 200);
+        let found = engine.check(&question(&near), &explained).unwrap();
+        assert_eq!(found.answer.decision, Decision::Allow);
+        let grant = crate::engines::tuple(&format!("folder:f{DEPTH}#viewer@user:rita")).key;
+        let is_grant = |step: &Step| matches!(step, Step::Tuple { tuple, .. } if *tuple == grant);
+        assert!(found.answer.witness.is_some_and(|witness| witness.steps.iter().any(is_grant)));
+    });
+}
+
+#[test]
+fn a_hundred_thousand_nested_groups_are_answered() {
+    const DEPTH: usize = 100_000;
+    let engine = TestEngine::with_schema(GROUPS);
+    engine.touch((0..DEPTH).map(|n| format!("group:g{n}#member@group:g{}#member", n + 1)));
+    engine.touch([
+        format!("group:g{DEPTH}#member@user:rita"),
+        "doc:1#viewer@group:g0#member".to_owned(),
+        "doc:2#viewer@user:rita".to_owned(),
+        "doc:2#banned@group:g0#member".to_owned(),
+    ]);
+    on_a_small_stack(|| {
+        engine.assert_allows("doc:1#view@user:rita");
+        engine.assert_denies("doc:1#view@user:dana");
+        engine.assert_allows(&format!("doc:1#view@group:g{DEPTH}#member"));
+        // Below a subtraction a depth that ended in Deny would allow.
+        engine.assert_denies("doc:2#view@user:rita");
+    });
+}
+
+#[test]
+fn wide_groups_are_answered() {
+    const WIDTH: usize = 100_000;
+    let engine = TestEngine::with_schema(GROUPS);
+    engine.touch((0..WIDTH).map(|n| format!("doc:direct#viewer@user:u{n}")));
+    engine.touch((0..WIDTH).map(|n| format!("doc:groups#viewer@group:g{n}#member")));
+    engine.touch([format!("group:g{}#member@user:rita", WIDTH - 1)]);
+    let last = answer(&engine, &format!("doc:direct#view@user:u{}", WIDTH - 1));
+    let absent = answer(&engine, "doc:direct#view@user:rita");
+    assert_eq!((last.decision, absent.decision), (Decision::Allow, Decision::Deny));
+    // Direct subjects cost one look-up, however many stand beside.
+    assert!(last.edges < 100 && absent.edges < 100, "{} and {} edges", last.edges, absent.edges);
+    engine.assert_allows("doc:groups#view@user:rita");
+    let all = answer(&engine, "doc:groups#view@user:dana");
+    assert_eq!(all.decision, Decision::Deny);
+    let enough = WIDTH as u64 / 2..=WIDTH as u64 * 10;
+    assert!(enough.contains(&all.edges), "{} edges for {WIDTH} groups", all.edges);
+}
+
+#[test]
+fn diamonds_cost_their_objects_not_their_paths() {
+    const LAYERS: usize = 200;
+    let engine = TestEngine::with_schema(GROUPS);
+    let sides = ["a", "b", "c"];
+    let mut tuples = vec![format!("group:l{LAYERS}a#member@user:rita"), "doc:1#viewer@group:l0b#member".to_owned()];
+    for layer in 0..LAYERS {
+        for from in sides {
+            tuples.extend(sides.map(|to| format!("group:l{layer}{from}#member@group:l{}{to}#member", layer + 1)));
+        }
+    }
+    engine.touch(&tuples);
+    on_a_small_stack(|| {
+        for (asked, due) in [("doc:1#view@user:rita", Decision::Allow), ("doc:1#view@user:dana", Decision::Deny)] {
+            let found = answer(&engine, asked);
+            assert_eq!(found.decision, due, "{asked}");
+            assert!(found.edges < 20 * tuples.len() as u64, "{} edges for {} tuples", found.edges, tuples.len());
+        }
+    });
+}
+
+const CLIQUE: &str = "definition user {}
+definition group {
+  relation member: user | group#active
+  relation cleared: user | group#cleared
+  relation barred: user
+  permission active = (member & cleared) - barred
+}";
+
+/// Every group has every other's active members as its own, and activity is an intersection: what a walk learns
+/// inside is provisional almost everywhere, and a walk that tries each path again never ends.
+fn clique(n: usize) -> Vec<String> {
+    let mut tuples = Vec::new();
+    for a in 0..n {
+        for b in (0..n).filter(|b| *b != a) {
+            tuples.push(format!("group:g{a}#member@group:g{b}#active"));
+        }
+        // rita is cleared nearly everywhere, through a ring; dana is a member everywhere and cleared nowhere.
+        tuples.push(format!("group:g{a}#member@user:dana"));
+        if a % 7 != 3 {
+            tuples.push(format!("group:g{a}#cleared@group:g{}#cleared", (a + 1) % n));
+        }
+        if a % 5 == 4 {
+            tuples.push(format!("group:g{a}#barred@user:rita"));
+        }
+    }
+    tuples.push(format!("group:g{}#member@user:rita", n - 1));
+    tuples.push(format!("group:g{}#cleared@user:rita", n - 1));
+    tuples.push("group:g0#cleared@user:tom".to_owned());
+    tuples.push("group:g0#member@user:tom".to_owned());
+    tuples
+}
+
+#[test]
+fn mutual_cliques_with_intersections_are_answered_exactly() {
+    let parsed = |text: &String| text.parse::<RelationTuple>().expect("a tuple");
+    for n in [30, 45, 60] {
+        let texts = clique(n);
+        let tuples: Vec<RelationTuple> = texts.iter().map(parsed).collect();
+        let asked = ["user:rita", "user:dana", "user:tom", "user:nobody"].map(|text| text.parse().unwrap());
+        let world = World::from_tuples(zed::read(CLIQUE).unwrap(), &tuples, &asked).unwrap();
+        let engine = TestEngine::with_schema(CLIQUE);
+        engine.touch(&texts);
+        let mut most = 0;
+        let mut allowed = 0;
+        for subject in world.subjects() {
+            let is_user = matches!(subject, crate::oracle::Subject::Object(o) if world.objects[o].of == 0);
+            let is_one_userset = matches!(subject, crate::oracle::Subject::Userset(o, _) if o % 20 == 5);
+            if !is_user && !is_one_userset {
+                continue;
+            }
+            for (asked, due) in world.answers(subject) {
+                let question = world.question(asked);
+                let found = on_a_small_stack(|| engine.check(&question, &CheckOptions::default()));
+                let found = found.unwrap_or_else(|error| panic!("{n}: {question:?}: {}", told(&error))).answer;
+                assert_eq!(found.decision, due, "clique of {n}: {question:?}");
+                most = most.max(found.edges);
+                allowed += u32::from(due == Decision::Allow);
+            }
+        }
+        println!("clique of {n}: {} tuples, at most {most} edges a question, {allowed} allowed", tuples.len());
+        assert!(allowed > 0);
+        // A small multiple of the data, far from the budget.
+        assert!(most <= 200 * tuples.len() as u64, "{most} edges for {} tuples", tuples.len());
+    }
+}
+
+/// Groups that are each other's members, in a tangle of cycles, with plain unions: one member is everybody's.
+#[test]
+fn mutual_groups_share_their_members() {
+    let engine = TestEngine::with_schema(GROUPS);
+    let n = 300;
+    engine.touch(
+        (0..n).flat_map(|a| [1, 7, 31, 100].map(|step| format!("group:g{a}#member@group:g{}#member", (a + step) % n))),
+    );
+    engine.touch(["group:g13#member@user:rita", "doc:1#viewer@group:g0#member", "doc:1#banned@group:lonely#member"]);
+    on_a_small_stack(|| {
+        for group in 0..n {
+            engine.assert_allows(&format!("group:g{group}#member@user:rita"));
+            engine.assert_denies(&format!("group:g{group}#member@user:dana"));
+        }
+        engine.assert_allows("doc:1#view@user:rita");
+        engine.assert_denies("doc:1#view@user:dana");
+    });
+}
+
+#[test]
+fn a_spent_budget_is_an_error_and_never_a_decision() {
+    let mut engine = TestEngine::with_schema(GROUPS);
+    engine.touch((0..1_000).map(|n| format!("group:g{n}#member@group:g{}#member", n + 1)));
+    engine.touch([
+        "group:g1000#member@user:rita",
+        "group:short#member@user:rita",
+        "doc:deep#viewer@group:g0#member",
+        "doc:short#viewer@group:short#member",
+        "doc:excluded#viewer@user:rita",
+        "doc:excluded#banned@group:g0#member",
+        "doc:allowed#viewer@user:dana",
+        "doc:allowed#banned@group:g0#member",
+    ]);
+    let asked = [
+        "doc:deep#view@user:rita",
+        "doc:deep#view@user:dana",
+        "doc:excluded#view@user:rita",
+        "doc:allowed#view@user:dana",
+    ];
+    let truth = [Decision::Allow, Decision::Deny, Decision::Deny, Decision::Allow];
+    for (asked, due) in asked.iter().zip(truth) {
+        engine.assert_decides(asked, due);
+    }
+    let spent_by = answer(&engine, asked[1]).edges;
+    assert!(spent_by >= 1_000, "{spent_by} edges");
+    for edges_max in [1, 10, 100, 500] {
+        engine.reopen_with(Limits { edges_max, ..Limits::default() });
+        for asked in asked {
+            refused(engine.decide(asked), &[Kind::ResourceExhausted]);
+        }
+        // In a batch each question has its own budget; the spent ones are their own errors.
+        let questions: Vec<_> =
+            ["doc:short#view@user:rita", asked[2], "doc:short#view@user:rita"].map(question).to_vec();
+        let bulk = engine.check_bulk(&questions, &CheckOptions::default()).unwrap();
+        let [first, second, third]: [_; 3] = bulk.answers.try_into().unwrap();
+        refused(second, &[Kind::ResourceExhausted]);
+        if edges_max >= 100 {
+            assert_eq!((first.unwrap().decision, third.unwrap().decision), (Decision::Allow, Decision::Allow));
+        }
+    }
+    // Whatever the budget, an answer is the true one.
+    for edges_max in (900..4_200).step_by(150) {
+        engine.reopen_with(Limits { edges_max, ..Limits::default() });
+        for (asked, due) in asked.iter().zip(truth) {
+            match engine.decide(asked) {
+                Ok(said) => assert_eq!(said, due, "{asked} with {edges_max} edges"),
+                Err(error) => assert_eq!(error.kind, Kind::ResourceExhausted, "{}", told(&error)),
+            }
+        }
+    }
+}
