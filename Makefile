@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test bench bin build needs
+.PHONY: help quickstart test lint bench bin build needs
 
 # Relative to this folder unless absolute, as cargo takes it.
 CARGO_TARGET_DIR ?= target
@@ -30,6 +30,7 @@ help:
 	  'make quickstart         build, start a server with an example, ask it a dozen questions; leaves it running' \
 	  'make quickstart ONCE=1  the same, and stops it: exits 0 when every answer was the expected one' \
 	  'make test               all tests, and the validation files of schema-examples/' \
+	  'make lint               formatting and clippy, warnings denied' \
 	  'make bench              all benchmarks, and one table of what they measured' \
 	  'make -s bin             build the binary if needed and print its path' \
 	  '' \
@@ -55,6 +56,10 @@ test: needs
 	$(CARGO) test --locked
 	@$(MAKE) --no-print-directory -s build
 	$(BINARY) test schema-examples/*.yaml
+
+lint: needs
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --quiet --all-targets -- -D warnings
 
 bench: needs
 	$(CARGO) bench --locked --bench '*'

@@ -199,11 +199,11 @@ pub(super) fn item(place: Place<'_>, message: wire::CheckBulkItem) -> (String, R
     (id, question(place, object, permission, subject))
 }
 
+/// Where an item of a bulk stands, and the question or what is wrong with it.
+pub(super) type PlacedItem = (String, Result<Question, Refusal>);
+
 /// The items of a bulk with their places.
-pub(super) fn items(
-    messages: Vec<wire::CheckBulkItem>,
-    limits: &Limits,
-) -> Result<Vec<(String, Result<Question, Refusal>)>, Refusal> {
+pub(super) fn items(messages: Vec<wire::CheckBulkItem>, limits: &Limits) -> Result<Vec<PlacedItem>, Refusal> {
     let place = Place::Field(&Place::Message, "items");
     at_most(place, "bulk_items_max", messages.len(), limits.bulk_items_max, "questions")?;
     Ok(messages.into_iter().enumerate().map(|(index, message)| item(place.item(index), message)).collect())

@@ -152,18 +152,16 @@ impl CursorSeal {
         };
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| foreign())?;
         let bytes: [u8; CURSOR_BYTES] = bytes.try_into().map_err(|_| foreign())?;
-        let (payload, check) = bytes.split_at(CURSOR_BYTES - 8);
-        if payload[0] != CURSOR_VERSION || self.check(payload) != check {
+        let (payload, check) = bytes.split_last_chunk::<8>().ok_or_else(foreign)?;
+        let (version, rest) = payload.split_first().ok_or_else(foreign)?;
+        if *version != CURSOR_VERSION || self.check(payload) != *check {
             return Err(foreign());
         }
-        let mut revision = [0; 8];
-        revision.copy_from_slice(&payload[1..9]);
-        if Revision(u64::from_be_bytes(revision)) > newest {
+        let (revision, rest) = rest.split_first_chunk::<8>().ok_or_else(foreign)?;
+        if Revision(u64::from_be_bytes(*revision)) > newest {
             let message = "the cursor is from a later revision than the one asked for";
             return Err(Error::new(Kind::OutOfRange, "CURSOR_AHEAD", message).with_fact("field", "cursor"));
         }
-        let mut key = [0; ROW_KEY_BYTES];
-        key.copy_from_slice(&payload[9..]);
-        Ok(key)
+        rest.first_chunk::<ROW_KEY_BYTES>().copied().ok_or_else(foreign)
     }
 }

@@ -85,23 +85,21 @@ impl std::str::FromStr for ConsistencyToken {
     fn from_str(text: &str) -> Result<ConsistencyToken, TokenError> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed)?;
         let bytes: [u8; BYTES] = bytes.try_into().map_err(|_| TokenError::Malformed)?;
-        let (payload, check) = bytes.split_at(BYTES - 4);
-        if payload[0] != VERSION {
+        let (payload, check) = bytes.split_last_chunk::<4>().ok_or(TokenError::Malformed)?;
+        let (version, rest) = payload.split_first().ok_or(TokenError::Malformed)?;
+        if *version != VERSION {
             return Err(TokenError::Malformed);
         }
-        if check_bytes(payload) != check {
+        if check_bytes(payload) != *check {
             return Err(TokenError::Damaged);
         }
-        let mut database = [0; 16];
-        database.copy_from_slice(&payload[1..17]);
-        let mut incarnation = [0; 8];
-        incarnation.copy_from_slice(&payload[17..25]);
-        let mut revision = [0; 8];
-        revision.copy_from_slice(&payload[25..33]);
+        let (database, rest) = rest.split_first_chunk::<16>().ok_or(TokenError::Malformed)?;
+        let (incarnation, rest) = rest.split_first_chunk::<8>().ok_or(TokenError::Malformed)?;
+        let revision = rest.first_chunk::<8>().ok_or(TokenError::Malformed)?;
         Ok(ConsistencyToken {
-            database,
-            incarnation: u64::from_be_bytes(incarnation),
-            revision: Revision(u64::from_be_bytes(revision)),
+            database: *database,
+            incarnation: u64::from_be_bytes(*incarnation),
+            revision: Revision(u64::from_be_bytes(*revision)),
         })
     }
 }

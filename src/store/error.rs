@@ -66,10 +66,10 @@ pub struct FormCount {
 
 impl From<rocksdb::Error> for Error {
     fn from(error: rocksdb::Error) -> Error {
-        match error.kind() {
-            rocksdb::ErrorKind::Corruption => Error::Corrupt(error.into_string()),
-            _ => Error::Storage(error.into_string()),
+        if error.kind() == rocksdb::ErrorKind::Corruption {
+            return Error::Corrupt(error.into_string());
         }
+        Error::Storage(error.into_string())
     }
 }
 

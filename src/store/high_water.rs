@@ -41,9 +41,8 @@ impl HighWater {
         if digest(&SHA256, payload).as_ref().get(..8) != Some(check) {
             return Err(corrupt());
         }
-        let mut seal = [0; 32];
-        seal.copy_from_slice(&payload[8..]);
-        Ok(Some(HighWater { revision: Revision(read_u64(payload, 0)?), seal }))
+        let seal = payload.last_chunk::<32>().ok_or_else(corrupt)?;
+        Ok(Some(HighWater { revision: Revision(read_u64(payload, 0)?), seal: *seal }))
     }
 
     /// Replaces the mark, synced: written beside, then renamed, so that a crash leaves the old or the new one.

@@ -78,9 +78,8 @@ impl RowKey {
 fn split(key: &[u8]) -> Result<(u32, u32, SubjectKind, u32, u32), Error> {
     let bad = || Error::Corrupt(format!("a row key of {} bytes or unknown kind", key.len()));
     let key: &[u8; ROW_KEY_BYTES] = key.try_into().map_err(|_| bad())?;
-    let number = |at: usize| u32::from_be_bytes([key[at], key[at + 1], key[at + 2], key[at + 3]]);
     let kind = SubjectKind::from_byte(key[8]).ok_or_else(bad)?;
-    Ok((number(0), number(4), kind, number(9), number(13)))
+    Ok((read_u32(key, 0)?, read_u32(key, 4)?, kind, read_u32(key, 9)?, read_u32(key, 13)?))
 }
 
 /// The first key after all that start with `prefix`; empty when there is none.

@@ -39,21 +39,19 @@ impl RowValue {
         if self.caveat.is_none() && self.expires_at.is_none() {
             return Vec::new();
         }
-        let mut flags = 0;
-        let mut bytes = vec![0];
+        let caveat_flag = if self.caveat.is_some() { HAS_CAVEAT } else { 0 };
+        let expiry_flag = if self.expires_at.is_some() { HAS_EXPIRY } else { 0 };
+        let mut bytes = vec![caveat_flag | expiry_flag];
         if let Some(caveat) = &self.caveat {
-            flags |= HAS_CAVEAT;
             bytes.extend_from_slice(&caveat.caveat.0.to_be_bytes());
             let length = u32::try_from(caveat.context.len()).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(&caveat.context);
         }
         if let Some(end) = self.expires_at {
-            flags |= HAS_EXPIRY;
             bytes.extend_from_slice(&end.seconds().to_be_bytes());
             bytes.extend_from_slice(&end.nanos().to_be_bytes());
         }
-        bytes[0] = flags;
         bytes
     }
 

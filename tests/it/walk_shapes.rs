@@ -4,7 +4,7 @@
 //! never a decision.
 
 use crate::engines::{TestEngine, question, refused, told};
-use crate::worlds::World;
+use crate::worlds::{Rng, World, seed};
 use crate::zed;
 use procura::engine::{Answer, CheckOptions, Kind};
 use procura::model::{Decision, Limits, RelationTuple, Step};
@@ -274,4 +274,133 @@ fn a_spent_budget_is_an_error_and_never_a_decision() {
             }
         }
     }
+}
+
+/// What makes a member by itself stands behind an arrow, and last: an order that takes the cheap first finds it late.
+const TANGLE: &str = "definition user {}
+definition club {
+  relation member: user
+}
+definition group {
+  relation every: group
+  relation next: group
+  relation home: club
+  relation barred: user
+  permission active = every.all(active) + next->active + home->member
+  permission strict = (next->strict & every->active) + (home->member - barred)
+}";
+
+/// A ladder: on each rung a group learns a long "no" that leans on the root, and then is a member by itself. So the
+/// "no" must be forgotten (the root holds in the end, and so does the whole chain), and to learn it again on every rung
+/// would cost their product.
+#[test]
+fn an_interim_no_that_is_forgotten_again_and_again_stays_cheap() {
+    const MANY: usize = 300;
+    let engine = TestEngine::with_schema(TANGLE);
+    let rung = |n: usize| if n == 0 { "root".to_owned() } else { format!("rung{n}") };
+    let mut tuples = Vec::new();
+    for n in 0..MANY {
+        tuples.push(format!("group:{}#every@group:late{n}", rung(n)));
+        tuples.push(format!("group:{}#every@group:{}", rung(n), rung(n + 1)));
+        tuples.push(format!("group:late{n}#next@group:chain0"));
+        tuples.push(format!("group:late{n}#home@club:c{n}"));
+        tuples.push(format!("club:c{n}#member@user:rita"));
+        tuples.push(format!("club:c{n}#member@user:dana"));
+        let after = if n + 1 < MANY { format!("chain{}", n + 1) } else { "root".to_owned() };
+        tuples.push(format!("group:chain{n}#next@group:{after}"));
+    }
+    // Only rita stands at the ladder's end.
+    tuples.push(format!("group:{}#home@club:end", rung(MANY)));
+    tuples.push("club:end#member@user:rita".to_owned());
+    engine.touch(&tuples);
+    on_a_small_stack(|| {
+        for (asked, due) in [
+            ("group:root#active@user:rita", Decision::Allow),
+            ("group:chain0#active@user:rita", Decision::Allow),
+            ("group:root#active@user:dana", Decision::Deny),
+            ("group:chain7#active@user:dana", Decision::Deny),
+            ("group:late1#active@user:dana", Decision::Allow),
+        ] {
+            let found = answer(&engine, asked);
+            assert_eq!(found.decision, due, "{asked}");
+            println!("{asked}: {} edges for {} tuples", found.edges, tuples.len());
+            assert!(found.edges <= 25 * tuples.len() as u64, "{asked}: {} edges for {}", found.edges, tuples.len());
+        }
+    });
+}
+
+/// The same on one object with many rows, all of which must hold: one that holds only through the object itself adds
+/// nothing.
+#[test]
+fn all_of_many_rows_hold_or_lean_on_the_whole() {
+    const MANY: usize = 300;
+    let engine = TestEngine::with_schema(TANGLE);
+    let mut tuples = Vec::new();
+    for n in 0..MANY {
+        tuples.push(format!("group:root#every@group:late{n}"));
+        tuples.push(format!("group:late{n}#next@group:chain{}", n % 10));
+        tuples.push(format!("group:late{n}#home@club:c{n}"));
+        tuples.push(format!("club:c{n}#member@user:rita"));
+        if n > 0 {
+            tuples.push(format!("club:c{n}#member@user:dana"));
+        }
+    }
+    tuples.extend((0..10).map(|n| format!("group:chain{n}#next@group:root")));
+    engine.touch(&tuples);
+    on_a_small_stack(|| {
+        for (asked, due) in [
+            ("group:root#active@user:rita", Decision::Allow),
+            ("group:chain0#active@user:rita", Decision::Allow),
+            ("group:root#active@user:dana", Decision::Deny),
+            ("group:chain7#active@user:dana", Decision::Deny),
+            ("group:late0#active@user:dana", Decision::Deny),
+            ("group:late1#active@user:dana", Decision::Allow),
+        ] {
+            assert_eq!(answer(&engine, asked).decision, due, "{asked}");
+        }
+    });
+}
+
+/// Random knots of one component, larger than the random worlds have them, where most of what is learnt is interim.
+#[test]
+fn tangles_are_answered_exactly() {
+    let seed = seed("tangles_are_answered_exactly");
+    let (mut allowed, mut asked_in_all) = (0_u32, 0_u32);
+    for n in 0..40 {
+        let mut rng = Rng::part(seed, n);
+        let groups = rng.between(8, 40);
+        let mut texts = std::collections::BTreeSet::new();
+        for group in 0..groups {
+            for _ in 0..rng.between(0, 3) {
+                texts.insert(format!("group:g{group}#next@group:g{}", rng.below(groups)));
+            }
+            for _ in 0..rng.between(0, 4) {
+                texts.insert(format!("group:g{group}#every@group:g{}", rng.below(groups)));
+            }
+            if rng.chance(40) {
+                texts.insert(format!("group:g{group}#home@club:c{}", rng.below(6)));
+            }
+            if rng.chance(20) {
+                texts.insert(format!("group:g{group}#barred@user:u{}", rng.below(2)));
+            }
+        }
+        texts.extend((0..6).map(|club| format!("club:c{club}#member@user:u{}", club % 2)));
+        let tuples: Vec<RelationTuple> = texts.iter().map(|text| text.parse().expect("a tuple")).collect();
+        let named = ["user:u0", "user:u1"].map(|text| text.parse().expect("a subject"));
+        let world = World::from_tuples(zed::read(TANGLE).expect("a schema"), &tuples, &named).expect("a world");
+        let engine = TestEngine::with_schema(TANGLE);
+        engine.touch(&texts);
+        for subject in world.some_subjects(&mut rng, 6) {
+            for (asked, due) in world.answers(subject) {
+                let question = world.question(asked);
+                let found = engine.check(&question, &CheckOptions { explain: true, ..CheckOptions::default() });
+                let found = found.unwrap_or_else(|error| panic!("{}", told(&error))).answer;
+                assert_eq!(found.decision, due, "seed {seed} tangle {n}: {question:?}\n{}", world.told());
+                allowed += u32::from(due == Decision::Allow);
+                asked_in_all += 1;
+            }
+        }
+    }
+    println!("tangles: {asked_in_all} answers, {allowed} allowed");
+    assert!(allowed * 20 > asked_in_all);
 }

@@ -582,10 +582,10 @@ fn expected_subjects(text: &str) -> Result<Vec<Expected>, (usize, String)> {
             None => return Err((text.len(), "`[` without its `]`, or no ` is <…>` behind it".to_owned())),
         },
     };
-    if let Some(relations) = relations {
-        if !relations.starts_with('<') || !relations.ends_with('>') {
-            return Err((text.len() - relations.len(), "`<object#relation>` expected after `is`".to_owned()));
-        }
+    if let Some(relations) = relations
+        && !(relations.starts_with('<') && relations.ends_with('>'))
+    {
+        return Err((text.len() - relations.len(), "`<object#relation>` expected after `is`".to_owned()));
     }
     let (named, excluded) = match inside.split_once(" - {") {
         Some((named, excluded)) => match excluded.strip_suffix('}') {
