@@ -3,12 +3,11 @@
 //! Each answer is compared with what the case says, once, before it is timed. At the start it prints machine, commit
 //! and seed; at the end one table of all, in microseconds. `cargo bench --bench check -- deep` runs a part.
 
-#![allow(clippy::indexing_slicing, reason = "a bench that cannot go on fails by panicking")]
-
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a bench that cannot go on ends by panicking"
 )]
 

@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: nothing outside `api` sees these types; a field added in proto/ breaks the conversions, which name every
 //! field, instead of being ignored.
-#![allow(clippy::all, clippy::restriction, reason = "generated")]
+#![allow(clippy::all, reason = "generated")]
 
 tonic::include_proto!("procura.v1");
 
