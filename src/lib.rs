@@ -4,6 +4,7 @@
 
 pub mod model;
 pub mod schema;
+pub mod condition;
 pub mod store;
 pub mod graph;
 pub mod walk;

@@ -5,7 +5,9 @@
 //! guessed: a missing message, an enum value of a newer client and an empty string are errors, never a default.
 
 use super::wire;
-use crate::engine::{Metadata, SchemaDiagnostic};
+use crate::engine::{
+    ImportMode, Metadata, ReplaceSubjects, SchemaDiagnostic, TupleSubject, Watch, WatchChange, WatchFrom, WatchWrite,
+};
 use crate::model::{
     CaveatName, Consistency, ConsistencyToken, Context, Decision, Limits, NameError, ObjectId, ObjectRef, Precondition,
     Question, RelationName, RelationTuple, Step, SubjectFilter, SubjectIdFilter, SubjectRef, SubjectRelationFilter,
@@ -14,9 +16,12 @@ use crate::model::{
 use prost_types::value::Kind as ValueKind;
 use serde_json::Value;
 use std::fmt;
+use std::time::Duration;
 
 /// Longest stored context, in bytes of JSON.
 const CONTEXT_BYTES_MAX: usize = 32 << 10;
+/// Longest context of a request, in bytes of JSON.
+const REQUEST_CONTEXT_BYTES_MAX: usize = 64 << 10;
 /// Deepest nesting of a context or of metadata; the outermost object is level 1.
 const CONTEXT_DEPTH_MAX: usize = 16;
 /// Longest mark of an item of a bulk, in bytes.
@@ -334,6 +339,188 @@ fn subject_filter(place: Place<'_>, message: wire::SubjectFilter) -> Result<Subj
     Ok(SubjectFilter { subject_type: type_name(place.field("type"), r#type)?, id, relation })
 }
 
+// ---- in bulk ----
+
+pub(super) fn replacement(message: wire::ReplaceSubjectsRequest, limits: &Limits) -> Result<ReplaceSubjects, Refusal> {
+    let wire::ReplaceSubjectsRequest {
+        object: about,
+        relation,
+        subjects,
+        remove_all,
+        preconditions: due,
+        metadata: notes,
+    } = message;
+    let place = field("subjects");
+    at_most(place, "updates_max", subjects.len(), limits.updates_max, "subjects")?;
+    if remove_all != subjects.is_empty() {
+        let hint = "set it when no subject is to stand there, and only then";
+        let why = if remove_all { "subjects are given too" } else { "no subject is given" };
+        return Err(field("remove_all").invalid(remove_all.to_string(), why).with_hint(hint));
+    }
+    let subjects = subjects.into_iter().enumerate();
+    Ok(ReplaceSubjects {
+        object: object(field("object"), about)?,
+        relation: relation_name(field("relation"), relation)?,
+        subjects: subjects.map(|(index, given)| tuple_subject(place.item(index), given)).collect::<Result<_, _>>()?,
+        preconditions: preconditions(due, limits)?,
+        metadata: metadata(notes, limits)?,
+    })
+}
+
+fn tuple_subject(place: Place<'_>, message: wire::TupleSubject) -> Result<TupleSubject, Refusal> {
+    let wire::TupleSubject { subject: who, caveat, expires_at } = message;
+    Ok(TupleSubject {
+        subject: subject(place.field("subject"), who)?,
+        caveat: caveat.map(|caveat| tuple_caveat(place.field("caveat"), caveat)).transpose()?,
+        expires_at: expires_at.map(|at| timestamp(place.field("expires_at"), at)).transpose()?,
+    })
+}
+
+/// The first message of an import.
+pub(super) fn import_start(
+    message: wire::ImportTuplesRequest,
+    limits: &Limits,
+) -> Result<(ImportMode, Metadata), Refusal> {
+    use wire::import_start::Mode;
+    use wire::import_tuples_request::Part;
+    let wire::ImportTuplesRequest { part } = message;
+    let place = field("start");
+    let Some(Part::Start(wire::ImportStart { mode, metadata: notes })) = part else {
+        return Err(place.missing().with_hint("the first message of an import is its start"));
+    };
+    let mode = match Mode::try_from(mode) {
+        Ok(Mode::Touch) => ImportMode::Touch,
+        Ok(Mode::Create) => ImportMode::Create,
+        Ok(Mode::Unspecified) => return Err(place.field("mode").missing()),
+        Err(_) => return Err(unknown_enum(place.field("mode"), mode)),
+    };
+    Ok((mode, metadata(notes, limits)?))
+}
+
+/// A later message of an import.
+pub(super) fn import_batch(message: wire::ImportTuplesRequest, limits: &Limits) -> Result<Vec<RelationTuple>, Refusal> {
+    use wire::import_tuples_request::Part;
+    let wire::ImportTuplesRequest { part } = message;
+    let Some(Part::Batch(wire::ImportBatch { tuples })) = part else {
+        return Err(field("batch").missing().with_hint("every message after the first is a batch"));
+    };
+    let place = field("tuples");
+    if tuples.is_empty() {
+        return Err(place.missing());
+    }
+    at_most(place, "updates_max", tuples.len(), limits.updates_max, "tuples")?;
+    tuples.into_iter().enumerate().map(|(index, message)| tuple(place.item(index), Some(message))).collect()
+}
+
+/// Most names in one filter of a Watch: each is compared with every change.
+const WATCH_NAMES_MAX: usize = 100;
+/// How often a Watch says something when it is not asked otherwise.
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// A Watch, and its heartbeat.
+pub(super) fn watch(message: wire::WatchRequest, limits: &Limits) -> Result<(Watch, Duration), Refusal> {
+    use wire::watch_request::Start;
+    let wire::WatchRequest { object_types, relations, heartbeat_s, start } = message;
+    let from = match start {
+        None => WatchFrom::Now,
+        Some(Start::After(given)) => WatchFrom::After(token(field("after"), given)?),
+        Some(Start::FromStart(true)) => WatchFrom::Start,
+        Some(Start::FromStart(false)) => {
+            let hint = "leave it out to watch from now on";
+            return Err(field("from_start").invalid("false", "only `true` may be given").with_hint(hint));
+        }
+    };
+    let (types_at, relations_at, heartbeat_at) = (field("object_types"), field("relations"), field("heartbeat_s"));
+    at_most(types_at, "watch_names_max", object_types.len(), WATCH_NAMES_MAX, "names")?;
+    at_most(relations_at, "watch_names_max", relations.len(), WATCH_NAMES_MAX, "names")?;
+    let object_types = object_types.into_iter().enumerate();
+    let relations = relations.into_iter().enumerate();
+    let heartbeat = match heartbeat_s.map(u64::from) {
+        None => HEARTBEAT_DEFAULT,
+        Some(seconds) if (1..=limits.heartbeat_max_s).contains(&seconds) => Duration::from_secs(seconds),
+        Some(seconds) => {
+            let why = format!("1 to {} seconds", limits.heartbeat_max_s);
+            return Err(heartbeat_at.invalid(seconds.to_string(), why));
+        }
+    };
+    let watch = Watch {
+        from,
+        object_types: object_types.map(|(at, name)| type_name(types_at.item(at), name)).collect::<Result<_, _>>()?,
+        relations: relations.map(|(at, name)| relation_name(relations_at.item(at), name)).collect::<Result<_, _>>()?,
+    };
+    Ok((watch, heartbeat))
+}
+
+impl From<WatchWrite> for wire::WatchWrite {
+    fn from(write: WatchWrite) -> wire::WatchWrite {
+        let WatchWrite { at, metadata, changes, continues } = write;
+        wire::WatchWrite {
+            written_at: Some(to_timestamp(at)),
+            metadata: (!metadata.is_empty()).then(|| to_struct(&metadata)),
+            changes: changes.into_iter().map(Into::into).collect(),
+            continues,
+        }
+    }
+}
+
+impl From<WatchChange> for wire::WatchChange {
+    fn from(change: WatchChange) -> wire::WatchChange {
+        use wire::watch_change::Change;
+        let change = match change {
+            WatchChange::Tuple(update) => Change::Tuple((&update).into()),
+            WatchChange::Schema { text, digest } => Change::Schema(wire::SchemaChange { schema: text, digest }),
+        };
+        wire::WatchChange { change: Some(change) }
+    }
+}
+
+/// A write that a Watch told.
+pub(super) fn watch_write(place: Place<'_>, message: wire::WatchWrite) -> Result<WatchWrite, Refusal> {
+    let wire::WatchWrite { written_at, metadata: notes, changes, continues } = message;
+    let at = place.field("written_at");
+    let notes_at = place.field("metadata");
+    let changes_at = place.field("changes");
+    let changes = changes.into_iter().enumerate();
+    Ok(WatchWrite {
+        at: timestamp(at, written_at.ok_or_else(|| at.missing())?)?,
+        metadata: match notes {
+            Some(values) => json_object(notes_at, values, 1)?,
+            None => Metadata::new(),
+        },
+        changes: changes
+            .map(|(index, change)| watch_change(changes_at.item(index), change))
+            .collect::<Result<_, _>>()?,
+        continues,
+    })
+}
+
+fn watch_change(place: Place<'_>, message: wire::WatchChange) -> Result<WatchChange, Refusal> {
+    use wire::watch_change::Change;
+    let wire::WatchChange { change } = message;
+    match change {
+        // A change that is not understood is not passed over: the reader's state would be wrong without a word.
+        None => Err(place.missing()),
+        Some(Change::Tuple(message)) => Ok(WatchChange::Tuple(update(place.field("tuple"), message)?)),
+        Some(Change::Schema(wire::SchemaChange { schema, digest })) => Ok(WatchChange::Schema { text: schema, digest }),
+    }
+}
+
+impl From<&TupleSubject> for wire::TupleSubject {
+    fn from(given: &TupleSubject) -> wire::TupleSubject {
+        let TupleSubject { subject, caveat, expires_at } = given;
+        wire::TupleSubject {
+            subject: Some(subject.into()),
+            caveat: caveat.as_ref().map(to_caveat),
+            expires_at: expires_at.map(to_timestamp),
+        }
+    }
+}
+
+fn to_caveat(caveat: &TupleCaveat) -> wire::TupleCaveat {
+    let TupleCaveat { name, context } = caveat;
+    wire::TupleCaveat { name: name.to_string(), context: (!context.is_empty()).then(|| to_struct(context)) }
+}
+
 // ---- consistency ----
 
 pub(super) fn consistency(message: Option<wire::Consistency>) -> Result<Consistency, Refusal> {
@@ -371,6 +558,14 @@ pub(super) fn metadata(message: Option<prost_types::Struct>, limits: &Limits) ->
     match message {
         Some(values) => bounded_json(place, values, "metadata_bytes_max", limits.metadata_bytes_max),
         None => Ok(Metadata::new()),
+    }
+}
+
+pub(super) fn context(message: Option<prost_types::Struct>) -> Result<Context, Refusal> {
+    let place = Place::Field(&Place::Message, "context");
+    match message {
+        Some(values) => bounded_json(place, values, "context_bytes_max", REQUEST_CONTEXT_BYTES_MAX),
+        None => Ok(Context::new()),
     }
 }
 
@@ -504,19 +699,25 @@ impl From<&TupleKey> for wire::RelationTuple {
     }
 }
 
+pub(super) fn to_timestamp(at: Timestamp) -> prost_types::Timestamp {
+    // Nanoseconds are below 1,000,000,000, so they fit.
+    prost_types::Timestamp { seconds: at.seconds(), nanos: at.nanos().cast_signed() }
+}
+
+pub(super) fn clock(message: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Refusal> {
+    instant(Place::Field(&Place::Message, "clock"), message)
+}
+
+pub(super) fn instant(place: Place<'_>, message: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Refusal> {
+    message.map(|at| timestamp(place, at)).transpose()
+}
+
 impl From<&RelationTuple> for wire::RelationTuple {
     fn from(tuple: &RelationTuple) -> wire::RelationTuple {
         let RelationTuple { key, caveat, expires_at } = tuple;
         wire::RelationTuple {
-            caveat: caveat.as_ref().map(|TupleCaveat { name, context }| wire::TupleCaveat {
-                name: name.to_string(),
-                context: (!context.is_empty()).then(|| to_struct(context)),
-            }),
-            expires_at: expires_at.map(|at| prost_types::Timestamp {
-                seconds: at.seconds(),
-                // Below 1,000,000,000, so it fits.
-                nanos: at.nanos().cast_signed(),
-            }),
+            caveat: caveat.as_ref().map(to_caveat),
+            expires_at: expires_at.map(to_timestamp),
             ..key.into()
         }
     }

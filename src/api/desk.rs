@@ -8,10 +8,10 @@
 use super::door::panic_text;
 use super::limits::{READS_PER_CORE, WAITING_MAX, WRITES_MAX};
 use super::status::{Failure, HINT};
-use crate::engine::Engine;
-use crate::model::{Cancel, Limits};
+use crate::engine::{Engine, Listening};
+use crate::model::{Cancel, Limits, Revision};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Code;
 
 /// The engine with its lanes. Shared by all services.
@@ -21,6 +21,10 @@ pub(super) struct Desk {
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+    published: watch::Receiver<Revision>,
+    draining: watch::Sender<bool>,
+    _listening: Listening,
 }
 
 /// What a request does, which says how many may run beside it.
@@ -43,7 +47,15 @@ impl Drop for CancelOnDrop {
 
 impl Desk {
     pub(super) fn new(engine: Arc<Engine>, limits: Limits) -> Desk {
+        let (publish, published) = watch::channel(Revision(0));
+        let _listening = engine.listen(Arc::new(move |revision| {
+            publish.send_replace(revision);
+        }));
         Desk {
+            watches: Arc::new(Semaphore::new(limits.watches_max)),
+            published,
+            draining: watch::Sender::new(false),
+            _listening,
             engine,
             limits,
             reads: Arc::new(Semaphore::new(reads_max())),
@@ -54,6 +66,31 @@ impl Desk {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Hears of each revision once it is published; revisions in quick succession are heard of once.
+    pub(super) fn published(&self) -> watch::Receiver<Revision> {
+        self.published.clone()
+    }
+
+    /// Asks streams without an end of their own to end.
+    pub(super) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Returns once the server drains.
+    pub(super) async fn drained(&self) {
+        // The sender lives as long as the desk.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+
+    /// A place among the open Watch streams, held until it is dropped.
+    pub(super) fn watch_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
+            Failure::new(Code::ResourceExhausted, "LIMIT_EXCEEDED", "too many Watch streams are open")
+                .with_fact("limit", "watches_max")
+                .with_fact("max", self.limits.watches_max.to_string())
+        })
     }
 
     /// Does the work when its lane has a place. Dropping the future sets the `Cancel` that the work is handed; it keeps

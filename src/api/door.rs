@@ -24,6 +24,10 @@ const OURS: &str = "/procura.v1.";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(pub(super) Instant);
 
+/// When a request must be done by its caller's own word, if it gave any: for streams that have no end of their own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallersDeadline(pub(super) Option<Instant>);
+
 /// The layer in front of all services.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
@@ -166,6 +170,10 @@ where
         };
         let deadline = Instant::now() + time;
         request.extensions_mut().insert(Deadline(deadline));
+        let named = request.headers().get("grpc-timeout").and_then(|given| timeout(given.to_str().ok()?));
+        // So far away that the clock cannot say it is no deadline.
+        let named = named.and_then(|time| Instant::now().checked_add(time));
+        request.extensions_mut().insert(CallersDeadline(named));
         let method = request.uri().path().to_owned();
         let message_bytes_max = self.door.message_bytes_max;
         // Streams of health and reflection end when their caller likes; a drain does not wait for them.

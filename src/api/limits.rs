@@ -31,6 +31,16 @@ pub(super) const WAITING_MAX: usize = 16_384;
 pub(super) const PAGE_ROWS: usize = 512;
 /// Rows of a stream ready for a slow reader.
 pub(super) const STREAM_ROWS: usize = 64;
+/// Tuples of an export in one message at most.
+pub(super) const EXPORT_ROWS: usize = 1_000;
+/// Bytes of the message limit set aside for each of them: the longest ids there are take 2 to 3 KiB.
+pub(super) const EXPORT_ROW_BYTES: usize = 4 << 10;
+/// Messages ready for a slow reader of an export or a Watch: each may be 1 MiB and more.
+pub(super) const STREAM_BATCHES: usize = 2;
+/// Acknowledgements ready for an importer that does not read them.
+pub(super) const IMPORT_ACKS: usize = 16;
+/// How long an import may stay silent, or take no acknowledgement.
+pub(super) const IMPORT_IDLE_MAX: Duration = Duration::from_secs(300);
 
 /// How long requests in flight may take once the server drains.
 pub(super) const DRAIN_MAX: Duration = Duration::from_secs(10);

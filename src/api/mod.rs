@@ -11,7 +11,9 @@ mod incoming;
 mod door;
 mod desk;
 mod permissions;
+mod stream;
 mod tuples;
+mod watch;
 mod schema;
 mod server;
 pub mod client;
@@ -36,6 +38,7 @@ use wire::permission_service_server::{self, PermissionServiceServer};
 use wire::schema_service_server::{self, SchemaServiceServer};
 use wire::server_service_server::{self, ServerServiceServer};
 use wire::tuple_service_server::{self, TupleServiceServer};
+use wire::watch_service_server::{self, WatchServiceServer};
 
 /// Where to listen, and within which limits.
 #[derive(Clone, Debug)]
@@ -46,10 +49,11 @@ pub struct ServeOptions {
 }
 
 /// The names that health answers for; the empty one is the server as a whole.
-const HEALTH_NAMES: [&str; 5] = [
+const HEALTH_NAMES: [&str; 6] = [
     "",
     permission_service_server::SERVICE_NAME,
     tuple_service_server::SERVICE_NAME,
+    watch_service_server::SERVICE_NAME,
     schema_service_server::SERVICE_NAME,
     server_service_server::SERVICE_NAME,
 ];
@@ -186,8 +190,9 @@ async fn serve_until(
     let router = server
         .add_service(service!(PermissionServiceServer, permissions::Permissions(Arc::clone(&desk))))
         .add_service(service!(TupleServiceServer, tuples::Tuples(Arc::clone(&desk))))
+        .add_service(service!(WatchServiceServer, watch::Watches(Arc::clone(&desk))))
         .add_service(service!(SchemaServiceServer, schema::Schemas(Arc::clone(&desk))))
-        .add_service(service!(ServerServiceServer, server::Servers(desk)))
+        .add_service(service!(ServerServiceServer, server::Servers(Arc::clone(&desk))))
         .add_service(health_service)
         .add_service(v1)
         .add_service(v1alpha);
@@ -203,6 +208,7 @@ async fn serve_until(
     tracing::info!("draining");
     set_health(&health, ServingStatus::NotServing).await;
     drop(drain);
+    desk.drain();
     let finishing = async {
         tokio::select! {
             ended = &mut serving => ended,

@@ -15,18 +15,23 @@ pub(super) struct Permissions(pub(super) Arc<Desk>);
 #[tonic::async_trait]
 impl PermissionService for Permissions {
     async fn check(&self, request: Request<wire::CheckRequest>) -> Result<Response<wire::CheckResponse>, Status> {
-        let wire::CheckRequest { consistency, object, permission, subject, explain } = request.into_inner();
+        let wire::CheckRequest { consistency, object, permission, subject, explain, context, clock } =
+            request.into_inner();
         let question = convert::question(Place::Message, object, permission, subject)?;
         let consistency = convert::consistency(consistency)?;
+        let context = convert::context(context)?;
+        let clock = convert::clock(clock)?;
         let answered = self.0.run(Lane::Read, move |engine, cancel| {
-            let options = CheckOptions { consistency, explain, cancel: cancel.clone() };
+            let options = CheckOptions { consistency, explain, context, clock, cancel: cancel.clone() };
             let CheckAnswer { answer, revision, historical } = engine.check(&question, &options)?;
-            let Answer { decision, witness, edges: _ } = answer;
+            let Answer { decision, witness, missing, valid_until, edges: _ } = answer;
             Ok(wire::CheckResponse {
                 decision: wire::Decision::from(decision).into(),
                 checked_at: Some(engine.token(revision).into()),
                 historical,
                 witness: convert::to_steps(witness),
+                missing_context: missing,
+                valid_until: valid_until.map(convert::to_timestamp),
             })
         });
         Ok(Response::new(answered.await?))
@@ -38,9 +43,14 @@ impl PermissionService for Permissions {
     ) -> Result<Response<wire::CheckBulkResponse>, Status> {
         let limits = self.0.limits().clone();
         let answered = self.0.run(Lane::Read, move |engine, cancel| {
-            let wire::CheckBulkRequest { consistency, items, explain } = request.into_inner();
-            let options =
-                CheckOptions { consistency: convert::consistency(consistency)?, explain, cancel: cancel.clone() };
+            let wire::CheckBulkRequest { consistency, items, explain, context, clock } = request.into_inner();
+            let options = CheckOptions {
+                consistency: convert::consistency(consistency)?,
+                explain,
+                context: convert::context(context)?,
+                clock: convert::clock(clock)?,
+                cancel: cancel.clone(),
+            };
             let items = convert::items(items, &limits)?;
             let questions: Vec<Question> =
                 items.iter().filter_map(|(_, question)| question.as_ref().ok().cloned()).collect();
@@ -69,9 +79,11 @@ impl PermissionService for Permissions {
 fn result(answer: Result<Answer, Failure>) -> wire::check_bulk_result::Result {
     use wire::check_bulk_result::Result as Said;
     match answer {
-        Ok(Answer { decision, witness, edges: _ }) => Said::Answer(wire::CheckBulkAnswer {
+        Ok(Answer { decision, witness, missing, valid_until, edges: _ }) => Said::Answer(wire::CheckBulkAnswer {
             decision: wire::Decision::from(decision).into(),
             witness: convert::to_steps(witness),
+            missing_context: missing,
+            valid_until: valid_until.map(convert::to_timestamp),
         }),
         Err(failure) => Said::Error(failure.into_proto()),
     }

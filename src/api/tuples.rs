@@ -1,19 +1,27 @@
-//! `TupleService`: WriteTuples, ReadTuples, DeleteTuples.
+//! `TupleService`: WriteTuples, ReadTuples, DeleteTuples, ReplaceSubjects, ImportTuples, ExportTuples.
 
 use super::convert::{self, Place};
 use super::desk::{Desk, Lane};
-use super::door::Deadline;
-use super::limits::{PAGE_ROWS, STREAM_ROWS};
-use super::status::Failure;
+use super::door::{CallersDeadline, Deadline};
+use super::limits::{
+    EXPORT_ROW_BYTES, EXPORT_ROWS, IMPORT_ACKS, IMPORT_IDLE_MAX, PAGE_ROWS, STREAM_BATCHES, STREAM_ROWS,
+};
+use super::status::{self, Failure};
+use super::stream::{Told, told, within};
 use super::wire::{self, tuple_service_server::TupleService};
-use crate::engine::{DeleteTuples, Deleted, ReadTuples, TupleReader, TupleRow, WriteTuples};
+use crate::engine::{
+    DeleteTuples, Deleted, ExportBatch, ExportTuples, ImportBatch, ImportMode, Imported, Metadata, ReadTuples,
+    Replaced, TupleExporter, TupleReader, TupleRow, WriteTuples,
+};
+use crate::model::RelationTuple;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 pub(super) struct Tuples(pub(super) Arc<Desk>);
 
@@ -51,6 +59,73 @@ impl TupleService for Tuples {
             Ok(wire::DeleteTuplesResponse { deleted_at: Some(engine.token(revision).into()), deleted_count: count })
         });
         Ok(Response::new(deleted.await?))
+    }
+
+    async fn replace_subjects(
+        &self,
+        request: Request<wire::ReplaceSubjectsRequest>,
+    ) -> Result<Response<wire::ReplaceSubjectsResponse>, Status> {
+        let limits = self.0.limits().clone();
+        let replaced = self.0.run(Lane::Write, move |engine, _| {
+            let request = convert::replacement(request.into_inner(), &limits)?;
+            let Replaced { revision, added, replaced, removed, unchanged } = engine.replace_subjects(request)?;
+            Ok(wire::ReplaceSubjectsResponse {
+                written_at: Some(engine.token(revision).into()),
+                added_count: added,
+                replaced_count: replaced,
+                removed_count: removed,
+                unchanged_count: unchanged,
+            })
+        });
+        Ok(Response::new(replaced.await?))
+    }
+
+    type ImportTuplesStream = Told<wire::ImportTuplesResponse>;
+
+    async fn import_tuples(
+        &self,
+        request: Request<Streaming<wire::ImportTuplesRequest>>,
+    ) -> Result<Response<Self::ImportTuplesStream>, Status> {
+        let deadline = request.extensions().get::<CallersDeadline>().and_then(|deadline| deadline.0);
+        let importing = Importing { desk: Arc::clone(&self.0), messages: request.into_inner(), next: 0 };
+        Ok(Response::new(told(IMPORT_ACKS, |acks| within(deadline, importing.run(acks)))))
+    }
+
+    type ExportTuplesStream = Told<wire::ExportTuplesResponse>;
+
+    async fn export_tuples(
+        &self,
+        request: Request<wire::ExportTuplesRequest>,
+    ) -> Result<Response<Self::ExportTuplesStream>, Status> {
+        let latest = Instant::now() + Duration::from_secs(self.0.limits().export_time_max_s);
+        let deadline = request.extensions().get::<CallersDeadline>().and_then(|deadline| deadline.0);
+        let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
+        let wire::ExportTuplesRequest { consistency, filter, cursor } = request.into_inner();
+        let export = ExportTuples {
+            filter: convert::filter(Place::Field(&Place::Message, "filter"), filter)?,
+            consistency: convert::consistency(consistency)?,
+            cursor: convert::not_empty("cursor", cursor)?,
+        };
+        let opened = self.0.run(Lane::Read, move |engine, _| {
+            let exporter = engine.export_tuples(export)?;
+            let exported_at = engine.token(exporter.revision());
+            Ok((exporter, exported_at))
+        });
+        let (exporter, exported_at) = opened.await?;
+        let first = wire::ExportTuplesResponse {
+            exported_at: Some(exported_at.into()),
+            tuples: Vec::new(),
+            cursor: String::new(),
+        };
+        let desk = Arc::clone(&self.0);
+        Ok(Response::new(told(STREAM_BATCHES, |batches| {
+            within(Some(deadline), async move {
+                if batches.send(first).await.is_err() {
+                    return Ok(());
+                }
+                send_batches(&desk, exporter, &batches).await
+            })
+        })))
     }
 
     type ReadTuplesStream = Rows;
@@ -122,6 +197,125 @@ async fn send_rows(
     Ok(())
 }
 
+/// Sends all batches; stops early when the caller is gone.
+async fn send_batches(
+    desk: &Desk,
+    mut exporter: TupleExporter,
+    batches: &mpsc::Sender<wire::ExportTuplesResponse>,
+) -> Result<(), Failure> {
+    let rows_max = (desk.limits().message_bytes_max / EXPORT_ROW_BYTES).clamp(1, EXPORT_ROWS);
+    // Bounded: each batch has tuples, or there is none.
+    loop {
+        let (back, message) = desk
+            .run(Lane::Read, move |_, _| {
+                let batch = exporter.next_batch(rows_max)?;
+                let message = batch.map(|ExportBatch { tuples, cursor }| wire::ExportTuplesResponse {
+                    exported_at: None,
+                    tuples: tuples.iter().map(Into::into).collect(),
+                    cursor,
+                });
+                Ok((exporter, message))
+            })
+            .await?;
+        exporter = back;
+        let Some(message) = message else { return Ok(()) };
+        if batches.send(message).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// An import under way. While one batch is committed the next is received and converted; commits keep the order.
+struct Importing {
+    desk: Arc<Desk>,
+    messages: Streaming<wire::ImportTuplesRequest>,
+    /// The batch that is received next.
+    next: u64,
+}
+
+/// How every batch is written.
+#[derive(Clone)]
+struct How {
+    mode: ImportMode,
+    metadata: Metadata,
+}
+
+impl Importing {
+    async fn run(mut self, acks: mpsc::Sender<wire::ImportTuplesResponse>) -> Result<(), Failure> {
+        let desk = Arc::clone(&self.desk);
+        let Some(how) = self.start().await? else { return Ok(()) };
+        let mut received = self.batch().await;
+        // Bounded by the caller, who ends the stream; each turn is one batch.
+        while let Some((index, tuples)) = received? {
+            let written = write_batch(&desk, how.clone(), index, tuples, &acks);
+            // A batch that is refused must not stop the one before it from being acknowledged; a commit that fails must
+            // not wait for a batch that may never come.
+            let next = async { Ok(self.batch().await) };
+            received = tokio::try_join!(written, next)?.1;
+        }
+        Ok(())
+    }
+
+    /// How the import is to be done, if the caller says anything at all.
+    async fn start(&mut self) -> Result<Option<How>, Failure> {
+        let Some(message) = self.message().await? else { return Ok(None) };
+        let (mode, metadata) = convert::import_start(message, self.desk.limits())?;
+        Ok(Some(How { mode, metadata }))
+    }
+
+    /// The next batch with its number; `None` after the last.
+    async fn batch(&mut self) -> Result<Option<(u64, Vec<RelationTuple>)>, Failure> {
+        let index = self.next;
+        let of_batch = |failure: Failure| failure.with_fact("batch", index.to_string());
+        let Some(message) = self.message().await.map_err(of_batch)? else { return Ok(None) };
+        self.next += 1;
+        let limits = self.desk.limits().clone();
+        let converted = self.desk.run(Lane::Read, move |_, _| Ok(convert::import_batch(message, &limits)?));
+        Ok(Some((index, converted.await.map_err(of_batch)?)))
+    }
+
+    async fn message(&mut self) -> Result<Option<wire::ImportTuplesRequest>, Failure> {
+        let max = self.desk.limits().message_bytes_max;
+        tokio::select! {
+            message = self.messages.message() => message.map_err(|said| {
+                status::of_library(said.code(), said.message(), "/procura.v1.TupleService/ImportTuples", max)
+            }),
+            () = self.desk.drained() => Err(Failure::draining()),
+            () = tokio::time::sleep(IMPORT_IDLE_MAX) => Err(idle("no batch came")),
+        }
+    }
+}
+
+/// Commits one batch and acknowledges it: never before it is durable.
+async fn write_batch(
+    desk: &Desk,
+    How { mode, metadata }: How,
+    index: u64,
+    tuples: Vec<RelationTuple>,
+    acks: &mpsc::Sender<wire::ImportTuplesResponse>,
+) -> Result<(), Failure> {
+    let written = desk.run(Lane::Write, move |engine, _| {
+        let Imported { revision, created, replaced } = engine.import_batch(ImportBatch { mode, tuples, metadata })?;
+        Ok(wire::ImportTuplesResponse {
+            batch: index,
+            written_at: Some(engine.token(revision).into()),
+            created_count: created,
+            replaced_count: replaced,
+        })
+    });
+    let ack = written.await.map_err(|failure| failure.with_fact("batch", index.to_string()))?;
+    match tokio::time::timeout(IMPORT_IDLE_MAX, acks.send(ack)).await {
+        // The next receive ends it when the caller is gone.
+        Ok(_) => Ok(()),
+        Err(_) => Err(idle("no acknowledgement was taken")),
+    }
+}
+
+fn idle(what: &str) -> Failure {
+    let message = format!("{what} for {} s", IMPORT_IDLE_MAX.as_secs());
+    Failure::new(Code::DeadlineExceeded, "IMPORT_IDLE", message)
+}
+
 /// What goes through the channel of a stream.
 enum Row {
     Message(wire::ReadTuplesResponse),
@@ -159,9 +353,7 @@ impl Stream for Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tokio_stream::StreamExt;
-    use tonic::Code;
 
     /// The codes of a stream fed with these rows whose sender is then gone.
     async fn heard(sent: Vec<Row>, deadline: Instant) -> Vec<Code> {

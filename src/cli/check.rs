@@ -7,8 +7,8 @@ use super::input::{Item, read_items};
 use super::output::{Output, decision as coloured};
 use super::reach::{Server, When};
 use super::witness;
-use crate::api::client::ClientError;
-use crate::model::{Decision, Limits, Question, Witness};
+use crate::api::client::{Ask, Checked, ClientError, Said};
+use crate::model::{Context, Decision, Limits, Question};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ Examples:
   procura check 'project:alpha#edit@user:dana' --explain
   procura check 'project:alpha#edit@user:dana' --explain=line
   procura check 'project:alpha#edit@user:dana' 'project:beta#edit@user:dana'
+  procura check 'doc:1#view@user:dana' --context '{\"user_ip\": \"10.1.2.3\"}'
   procura check --file questions.txt --json        one per line, // comments
 
   if procura check 'project:alpha#delete@user:dana' >/dev/null; then …
@@ -41,6 +42,9 @@ pub struct Check {
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "tree")]
     explain: Option<Explain>,
+    /// Values for the parameters of caveats: a JSON object, or `@FILE` that holds one
+    #[arg(long, value_name = "JSON")]
+    context: Option<String>,
     #[command(flatten)]
     when: When,
     #[command(flatten)]
@@ -53,7 +57,7 @@ enum Explain {
     Line,
 }
 
-type Answer = Result<(Decision, Option<Witness>), ClientError>;
+type Answer = Result<Said, ClientError>;
 
 impl Check {
     /// Asks, prints one line per question in the order given, and folds the answers into the exit code.
@@ -72,15 +76,16 @@ impl Check {
             return Err(Failure::usage("no question: the input holds only blank lines and comments"));
         }
         let client = self.server.connect()?;
-        let at = self.when.at();
-        let explain = self.explain.is_some();
+        let context = self.context.as_deref().map(read_context).transpose()?.unwrap_or_default();
+        let ask = Ask { at: self.when.at(), explain: self.explain.is_some(), context, clock: None };
         let (answers, token, historical): (Vec<Answer>, String, bool) = match questions.as_slice() {
             [question] => {
-                let checked = client.check(question, &at, explain)?;
-                (vec![Ok((checked.decision, checked.witness))], checked.token, checked.historical)
+                let Checked { decision, token, historical, witness, missing, valid_until } =
+                    client.check_under(question, &ask)?;
+                (vec![Ok(Said { decision, witness, missing, valid_until })], token, historical)
             }
             questions => {
-                let checked = client.check_bulk(questions, &at, explain)?;
+                let checked = client.check_bulk_under(questions, &ask)?;
                 (checked.answers, checked.token, false)
             }
         };
@@ -105,8 +110,14 @@ impl Check {
         }
         let asked = text_of(question);
         match answer {
-            Ok((decision, found)) => {
+            Ok(Said { decision, witness: found, missing, valid_until }) => {
                 output.line(format_args!("{} {asked}", coloured(*decision)))?;
+                if !missing.is_empty() {
+                    output.line(format_args!("  needs --context with {}", missing.join(", ")))?;
+                }
+                if let Some(end) = valid_until {
+                    output.line(format_args!("  until {end} at least"))?;
+                }
                 match (self.explain, decision, found) {
                     (Some(Explain::Tree), Decision::Allow, Some(found)) => output.line(witness::tree(found, "  "))?,
                     (Some(Explain::Line), Decision::Allow, Some(found)) => {
@@ -127,7 +138,7 @@ impl Check {
 
 /// An error outweighs a deny, a deny a condition, a condition an allow.
 fn folded(answers: &[Answer]) -> Exit {
-    let has = |wanted: Decision| answers.iter().flatten().any(|(decision, _)| *decision == wanted);
+    let has = |wanted: Decision| answers.iter().flatten().any(|said| said.decision == wanted);
     if answers.iter().any(Result::is_err) || answers.is_empty() {
         Exit::Refused
     } else if has(Decision::Deny) {
@@ -139,6 +150,19 @@ fn folded(answers: &[Answer]) -> Exit {
     }
 }
 
+/// Reads the values for caveats: a JSON object, or `@FILE` that holds one.
+fn read_context(given: &str) -> Result<Context, Failure> {
+    let text = match given.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| Failure::usage(format!("cannot read the context from `{file}`: {error}")))?,
+        None => given.to_owned(),
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::usage(format!("the context is not a JSON object: {error}"))
+            .with_hint("such as --context '{\"user_ip\": \"10.1.2.3\"}'")
+    })
+}
+
 fn text_of(question: &Question) -> String {
     format!("{}#{}@{}", question.object, question.permission, question.subject)
 }
@@ -146,10 +170,14 @@ fn text_of(question: &Question) -> String {
 fn json_of(question: &Question, answer: &Answer, token: &str) -> Value {
     let question = text_of(question);
     match answer {
-        Ok((decision, found)) => {
-            let found = found.as_ref().map(witness::json);
-            json!({"question": question, "decision": decision.as_str(), "token": token, "witness": found})
-        }
+        Ok(Said { decision, witness: found, missing, valid_until }) => json!({
+            "question": question,
+            "decision": decision.as_str(),
+            "token": token,
+            "witness": found.as_ref().map(witness::json),
+            "missing_context": missing,
+            "valid_until": valid_until.map(|end| end.to_string()),
+        }),
         Err(error) => json!({
             "question": question,
             "error": {"code": error.code, "reason": error.reason, "message": error.message},
@@ -164,9 +192,10 @@ mod tests {
 
     #[test]
     fn only_all_allow_is_success() {
-        let allow = || Ok((Decision::Allow, None));
-        let deny = || Ok((Decision::Deny, None));
-        let conditional = || Ok((Decision::Conditional, None));
+        let said = |decision| Ok(Said { decision, witness: None, missing: Vec::new(), valid_until: None });
+        let allow = || said(Decision::Allow);
+        let deny = || said(Decision::Deny);
+        let conditional = || said(Decision::Conditional);
         let error = || {
             Err(ClientError {
                 code: "FAILED_PRECONDITION",

@@ -80,6 +80,15 @@ impl Failure {
         self
     }
 
+    /// A fact by name, for machines as for people.
+    #[must_use]
+    pub fn with_fact(mut self, key: &str, value: impl Into<String>) -> Failure {
+        if let Failure::Said(complaint) = &mut self {
+            complaint.facts.push((key.to_owned(), value.into()));
+        }
+        self
+    }
+
     /// The places that are wrong, each rendered with its caret.
     #[must_use]
     pub fn with_pointed(mut self, pointed: Vec<String>) -> Failure {

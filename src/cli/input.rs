@@ -1,7 +1,9 @@
 //! What a person typed or a file holds, one item per line, and where it stood: every wrong one is pointed at.
 
 use super::exit::Failure;
-use crate::model::{Question, RelationTuple, TupleKey, TupleTextError};
+use crate::engine::TupleSubject;
+use crate::model::{Limits, Question, RelationTuple, TupleKey, TupleTextError};
+use crate::schema::{Composed, Loader, Placed, Source as SchemaSource, compose};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use std::collections::HashMap;
 use std::io::Read;
@@ -110,6 +112,21 @@ pub fn read_items<T: Parsed>(arguments: &[String], file: Option<&Path>) -> Resul
     if wrongs.is_empty() { Ok(items) } else { Err(refuse(&wrongs)) }
 }
 
+/// Reads the texts given, each one item, and then those of a file; `-` is standard input.
+pub fn read_texts<T: Parsed>(texts: &[String], file: Option<&Path>) -> Result<Vec<Item<T>>, Failure> {
+    let mut items = Vec::new();
+    let mut wrongs = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        line_of(&Source::Arguments, index + 1, text, &mut items, &mut wrongs);
+    }
+    match file {
+        None => {}
+        Some(path) if path == Path::new("-") => lines_of(&Source::Stdin, &read_stdin()?, &mut items, &mut wrongs),
+        Some(path) => file_of::<T>(path, &mut items, &mut wrongs)?,
+    }
+    if wrongs.is_empty() { Ok(items) } else { Err(refuse(&wrongs)) }
+}
+
 fn file_of<T: Parsed>(path: &Path, items: &mut Vec<Item<T>>, wrongs: &mut Vec<Wrong>) -> Result<(), Failure> {
     let text = read_file(path).map_err(|failure| failure.with_hint(T::HINT))?;
     lines_of(&Source::File(path.to_owned()), &text, items, wrongs);
@@ -164,6 +181,21 @@ impl Parsed for RelationTuple {
     }
 }
 
+impl Parsed for TupleSubject {
+    const HINT: &'static str = "a file of subjects has one a line";
+    fn parsed(text: &str) -> Result<TupleSubject, TupleTextError> {
+        // The law of a tuple's text is the law of its subject and what follows.
+        const BEFORE: &str = "x:x#x@";
+        let tuple: RelationTuple = format!("{BEFORE}{text}").parse().map_err(|error: TupleTextError| TupleTextError {
+            at: error.at.saturating_sub(BEFORE.len()),
+            hint: "a subject is `type:id`, `type:id#relation` or `type:*`, then optionally `[caveat]` and `[expiration:…]`",
+            ..error
+        })?;
+        let RelationTuple { key: TupleKey { object: _, relation: _, subject }, caveat, expires_at } = tuple;
+        Ok(TupleSubject { subject, caveat, expires_at })
+    }
+}
+
 impl Parsed for Question {
     const HINT: &'static str =
         "a question is `type:id#permission@type:id`; an argument without `#` is taken for a file of questions";
@@ -203,6 +235,80 @@ pub fn read_stdin() -> Result<String, Failure> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| Failure::file(Path::new("<stdin>"), &error))?;
     text_of(bytes, "<stdin>")
+}
+
+// --- schemas ----------------------------------------------------------------------------------------------------
+
+/// A schema and all it imports as one text; `-` is standard input, which imports nothing.
+pub fn read_schema(path: &Path) -> Result<Result<Composed, Vec<Placed>>, Failure> {
+    let limits = Limits::default();
+    if path == Path::new("-") {
+        let root = SchemaSource { name: "<stdin>".to_owned(), text: read_stdin()? };
+        return Ok(compose("", root, &mut NoFiles, &limits));
+    }
+    let root = SchemaSource { name: path.display().to_string(), text: read_file(path)? };
+    let canonical = path.canonicalize().map_err(|error| Failure::file(path, &error))?;
+    let folder = canonical.parent().unwrap_or(&canonical).to_owned();
+    let shown = path.parent().unwrap_or(Path::new("")).to_owned();
+    let identity = canonical.to_string_lossy().into_owned();
+    Ok(compose(&identity, root, &mut Folder { folder, shown }, &limits))
+}
+
+struct NoFiles;
+
+impl Loader for NoFiles {
+    fn resolve(&mut self, _: &str, path: &str) -> Result<String, String> {
+        Err(format!("`{path}` is relative to a file, and standard input is none"))
+    }
+
+    fn read(&mut self, _: &str, _: usize) -> Result<SchemaSource, String> {
+        Err("standard input imports nothing".to_owned())
+    }
+}
+
+/// Files within the folder of the schema that is read. An identity is a canonical path, so that a symbolic link is the
+/// file it leads to, and leads nowhere else.
+struct Folder {
+    /// Canonical.
+    folder: PathBuf,
+    /// The same as a person named it.
+    shown: PathBuf,
+}
+
+impl Loader for Folder {
+    fn resolve(&mut self, from: &str, path: &str) -> Result<String, String> {
+        let beside = Path::new(from).parent().unwrap_or(Path::new(""));
+        if Path::new(path).is_absolute() {
+            return Err(format!("`{path}` is absolute: a path is relative to the file that imports it"));
+        }
+        let found = beside.join(path).canonicalize().map_err(|error| format!("cannot read `{path}`: {error}"))?;
+        if !found.starts_with(&self.folder) {
+            let folder = if self.shown.as_os_str().is_empty() { Path::new(".") } else { &self.shown };
+            return Err(format!("`{path}` is outside of `{}`, the schema's folder", folder.display()));
+        }
+        found.to_str().map(str::to_owned).ok_or_else(|| format!("`{path}` leads to a path that is not UTF-8"))
+    }
+
+    fn read(&mut self, identity: &str, bytes_max: usize) -> Result<SchemaSource, String> {
+        let path = Path::new(identity);
+        let shown = self.shown.join(path.strip_prefix(&self.folder).unwrap_or(path)).display().to_string();
+        let failed = |error: std::io::Error| format!("cannot read `{shown}`: {error}");
+        // A pipe or a device would be waited for when it is opened.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(format!("`{shown}` is no file"));
+        }
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() > bytes_max {
+            return Err(format!("`{shown}` is too long: {bytes_max} bytes are left of the schema's limit"));
+        }
+        let text = text_of(bytes, &shown).map_err(|failure| match failure {
+            Failure::Said(complaint) => complaint.message,
+            Failure::ReaderGone => format!("cannot read `{shown}`"),
+        })?;
+        Ok(SchemaSource { name: shown, text })
+    }
 }
 
 fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, Failure> {
@@ -270,6 +376,82 @@ mod tests {
         let blocks = pointed(refuse_repeated(&items).unwrap_err());
         assert!(blocks[0].contains("<stdin>:1 already"), "{}", blocks[0]);
         assert!(refuse_repeated(&items[..1]).is_ok());
+    }
+
+    /// Each file's text by its path below one folder; compiles the first. What is wrong, as `file:line:column message`.
+    fn schema_over(files: &[(&str, &str)]) -> Result<String, Vec<String>> {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("in");
+        std::fs::write(outer.path().join("outside.zed"), "definition user {}").unwrap();
+        for (path, text) in files {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match text.strip_prefix("-> ") {
+                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+                None => std::fs::write(path, text).unwrap(),
+            }
+        }
+        let told = |found: Vec<Placed>| {
+            let told = found.iter().map(|placed| {
+                let name = Path::new(&placed.source.name);
+                let name = name.strip_prefix(&folder).unwrap_or(name).display().to_string();
+                let (line, column) = placed.line_column();
+                let shown = folder.display().to_string();
+                let message = placed.diagnostic.message.replace(&format!("{shown}/"), "").replace(&shown, "FOLDER");
+                format!("{name}:{line}:{column} {message}")
+            });
+            told.collect::<Vec<_>>()
+        };
+        let composed = read_schema(&folder.join(files[0].0)).unwrap().map_err(told)?;
+        composed.compile(&Limits::default()).map_err(told)?;
+        Ok(composed.text().to_owned())
+    }
+
+    #[test]
+    fn imports_are_relative_to_their_file() {
+        let text = schema_over(&[
+            ("root.zed", "use import\nuse self\n\nimport \"parts/doc.zed\" // all of it\n// Last.\ndefinition x {}\n"),
+            (
+                "parts/doc.zed",
+                "use import\nimport './user.zed'\nimport '../group.zed'\n\ndefinition doc {\n  relation r: user | group#member\n}",
+            ),
+            ("parts/user.zed", "// A person.\ndefinition user {}"),
+            ("group.zed", "use import\nimport \"link.zed\"\ndefinition group { relation member: user }"),
+            ("link.zed", "-> parts/user.zed"),
+        ]);
+        let text = text.unwrap();
+        let expected = "use self\n\n// A person.\ndefinition user {}\n\ndefinition group { relation member: user }\n\n\
+                        definition doc {\n  relation r: user | group#member\n}\n\n// Last.\ndefinition x {}\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn nothing_is_imported_from_outside() {
+        let importing = |path: &str| format!("use import\nimport \"{path}\"\n");
+        for (path, expected) in [
+            ("../outside.zed", "root.zed:2:9 `../outside.zed` is outside of `FOLDER`, the schema's folder"),
+            ("link.zed", "root.zed:2:9 `link.zed` is outside of `FOLDER`, the schema's folder"),
+            ("way/outside.zed", "root.zed:2:9 `way/outside.zed` is outside of `FOLDER`, the schema's folder"),
+            ("/etc/passwd", "root.zed:2:9 `/etc/passwd` is absolute: a path is relative to the file that imports it"),
+            ("none.zed", "root.zed:2:9 cannot read `none.zed`: No such file or directory (os error 2)"),
+            ("parts", "root.zed:2:9 `parts` is no file"),
+            ("bytes", "root.zed:2:9 `bytes`: line 1 is not UTF-8 (byte 1 of the file)"),
+        ] {
+            let root = importing(path);
+            let files =
+                [("root.zed", root.as_str()), ("link.zed", "-> ../outside.zed"), ("way", "-> .."), ("parts/x", "")];
+            let found = if path == "bytes" {
+                let folder = tempfile::tempdir().unwrap();
+                std::fs::write(folder.path().join("root.zed"), &root).unwrap();
+                std::fs::write(folder.path().join("bytes"), b"a\xff").unwrap();
+                let found = read_schema(&folder.path().join("root.zed")).unwrap().unwrap_err();
+                let message = found[0].diagnostic.message.replace(&format!("{}/", folder.path().display()), "");
+                vec![format!("root.zed:2:9 {message}")]
+            } else {
+                schema_over(&files).unwrap_err()
+            };
+            assert_eq!(found, [expected], "{path}");
+        }
     }
 
     #[test]

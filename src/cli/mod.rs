@@ -5,6 +5,8 @@
 
 mod check;
 mod exit;
+mod export;
+mod import;
 mod info;
 mod input;
 mod output;
@@ -13,6 +15,8 @@ mod schema;
 mod serve;
 mod test;
 mod tuple;
+mod verify;
+mod watch;
 mod witness;
 
 use clap::{Parser, Subcommand};
@@ -35,8 +39,10 @@ A first session:
 Exit codes:
   0    success; for `check`, every answer is ALLOW
   1    check: an answer is DENY; test: a file failed;
-       schema check, schema fmt --check, schema write --dry-run: findings
+       schema check, schema fmt --check, schema write --dry-run: findings;
+       verify: the data is not what its log says
   2    the arguments or an input file are wrong; nothing was sent
+       (tuple import: nothing from the wrong line on)
   3    check: an answer is CONDITIONAL and none is DENY
   4    the server refused, or failed
   5    the server cannot be reached, or is shutting down: try again
@@ -63,6 +69,7 @@ enum Command {
     Check(check::Check),
     Test(test::Test),
     Info(info::Info),
+    Verify(verify::Verify),
 }
 
 /// Runs the command named by the process's arguments; returns the code to exit with.
@@ -95,6 +102,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Check(check) => check.run(output),
         Command::Test(test) => test.run(output),
         Command::Info(info) => info.run(output),
+        Command::Verify(verify) => verify.run(output),
     }
 }
 

@@ -1,17 +1,18 @@
 //! `procura schema`: check and format files, write to and read from a server, compare.
 
 use super::exit::{Exit, Failure};
-use super::input::{read_file, read_stdin};
+use super::input::{read_file, read_schema, read_stdin};
 use super::output::Output;
 use super::reach::{Beside, Server, When};
 use crate::api::client::{At, Client, SchemaWritten};
 use crate::model::Limits;
-use crate::schema::{self, Colour, Compiled, Diagnostic, Severity};
+use crate::schema::{self, Colour, Composed, Diagnostic, Placed, Severity, Source};
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Check, format, write, read and compare schemas
 #[derive(Subcommand)]
@@ -31,6 +32,7 @@ Examples:
   generate-schema | procura schema check -
 
 A comment silences a warning on what follows it: // procura-ignore: NAME
+Imports (`use import`) are read from the schema's folder and below.
 Exit codes: 0 no errors (warnings may stand), 1 otherwise.")]
 pub struct Check {
     /// Schema files, `-` for standard input
@@ -49,7 +51,8 @@ Examples:
   procura schema fmt --check schema-examples/*.zed
   procura schema fmt - < schema.zed             printed
 
-Comments are kept. A file with errors is left as it is.
+Comments are kept. A file with errors is left as it is. Imported files are not
+touched: name them too.
 Exit codes: 0 all is in that form, or now is; 1 with --check, something is not.")]
 pub struct Fmt {
     /// Schema files, `-` for standard input to standard output
@@ -68,6 +71,7 @@ Examples:
   procura schema write --dry-run schema.zed
   procura schema write --expected-digest \"$DIGEST\" schema.zed
 
+Imported files are sent along, as one text, which `schema read` gives back.
 A dry run says what would change and which tuples stand against it.
 The digest is that of the schema you edited: nobody's change is overwritten.
 
@@ -128,17 +132,24 @@ impl Schema {
     }
 }
 
-/// A schema text and the name a person knows it by.
-struct Text {
-    name: String,
-    text: String,
+/// One file as it is.
+fn read(path: &Path) -> Result<Source, Failure> {
+    if path == Path::new("-") {
+        return Ok(Source { name: "<stdin>".to_owned(), text: read_stdin()? });
+    }
+    Ok(Source { name: path.display().to_string(), text: read_file(path)? })
 }
 
-fn read(path: &Path) -> Result<Text, Failure> {
-    if path == Path::new("-") {
-        return Ok(Text { name: "<stdin>".to_owned(), text: read_stdin()? });
-    }
-    Ok(Text { name: path.display().to_string(), text: read_file(path)? })
+fn name_of(path: &Path) -> String {
+    if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() }
+}
+
+/// A schema over its files, compiled, with its warnings; the failure shows what is wrong in each.
+fn compiled(path: &Path) -> Result<(Composed, schema::Schema, Vec<Placed>), Failure> {
+    let refuse = |found: Vec<Placed>| refuse(&found, &name_of(path));
+    let composed = read_schema(path)?.map_err(refuse)?;
+    let (schema, warnings) = composed.compile(&Limits::default()).map_err(refuse)?;
+    Ok((composed, schema, warnings))
 }
 
 impl Check {
@@ -146,19 +157,19 @@ impl Check {
         let mut errors = 0;
         let mut warnings = 0;
         for path in &self.files {
-            let source = read(path)?;
-            let found = match schema::compile(&source.text, &Limits::default()) {
-                Ok(compiled) => compiled.warnings,
+            let found = match read_schema(path)?.and_then(|composed| composed.compile(&Limits::default())) {
+                Ok((_, warnings)) => warnings,
                 Err(found) => found,
             };
-            let wrong = found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+            let is_error = |placed: &&Placed| placed.diagnostic.severity == Severity::Error;
+            let wrong = found.iter().filter(is_error).count();
             errors += wrong;
             warnings += found.len() - wrong;
-            for diagnostic in &found {
-                show(diagnostic, &source, output)?;
+            for placed in &found {
+                show(placed, output)?;
             }
             if wrong == 0 && !output.is_json() {
-                output.line(format_args!("{} {}", "ok".green(), source.name))?;
+                output.line(format_args!("{} {}", "ok".green(), name_of(path)))?;
             }
         }
         if !output.is_json() && errors + warnings > 0 {
@@ -173,24 +184,25 @@ fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-fn show(diagnostic: &Diagnostic, source: &Text, output: &mut Output) -> Result<(), Failure> {
+fn show(placed: &Placed, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
-        output.value(&json_of(diagnostic, source))?;
+        output.value(&json_of(placed))?;
     } else {
-        output.line(diagnostic.render(&source.name, &source.text, Colour::Ansi).trim_end())?;
+        output.line(placed.render(Colour::Ansi).trim_end())?;
         output.line("")?;
     }
     Ok(())
 }
 
-fn json_of(diagnostic: &Diagnostic, source: &Text) -> Value {
-    let (line, column) = diagnostic.line_column(&source.text);
+fn json_of(placed: &Placed) -> Value {
+    let (line, column) = placed.line_column();
+    let diagnostic = &placed.diagnostic;
     let severity = match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
     json!({
-        "file": source.name,
+        "file": placed.source.name,
         "severity": severity,
         "name": diagnostic.name,
         "message": diagnostic.message,
@@ -201,11 +213,16 @@ fn json_of(diagnostic: &Diagnostic, source: &Text) -> Value {
 }
 
 /// The failure for a file that is not a schema.
-fn refuse(found: &[Diagnostic], source: &Text) -> Failure {
-    let errors = found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-    Failure::usage(format!("`{}` has {}", source.name, counted(errors, "error"))).with_pointed(
-        found.iter().map(|diagnostic| diagnostic.render(&source.name, &source.text, Colour::Ansi)).collect(),
-    )
+fn refuse(found: &[Placed], name: &str) -> Failure {
+    let errors = found.iter().filter(|placed| placed.diagnostic.severity == Severity::Error).count();
+    Failure::usage(format!("`{name}` has {}", counted(errors, "error")))
+        .with_pointed(found.iter().map(|placed| placed.render(Colour::Ansi)).collect())
+}
+
+/// The diagnostics of one text, in it.
+fn placed_in(found: Vec<Diagnostic>, source: &Source) -> Vec<Placed> {
+    let source = Arc::new(source.clone());
+    found.into_iter().map(|diagnostic| Placed { source: Arc::clone(&source), diagnostic }).collect()
 }
 
 impl Fmt {
@@ -213,7 +230,8 @@ impl Fmt {
         let mut differing = 0;
         for path in &self.files {
             let source = read(path)?;
-            let formatted = schema::format(&source.text).map_err(|found| refuse(&found, &source))?;
+            let formatted =
+                schema::format(&source.text).map_err(|found| refuse(&placed_in(found, &source), &source.name))?;
             if path == Path::new("-") && !self.check {
                 output.verbatim(&formatted)?;
                 continue;
@@ -242,18 +260,16 @@ impl Fmt {
 
 impl Write {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
-        let source = read(&self.file)?;
-        // Judged here first, so that errors name the file; the server judges again.
-        let Compiled { warnings, .. } =
-            schema::compile(&source.text, &Limits::default()).map_err(|found| refuse(&found, &source))?;
+        // Judged here first, so that errors name the file; the server judges again, and has no other files.
+        let (composed, _, warnings) = compiled(&self.file)?;
         let metadata = self.beside.metadata()?;
         let client = self.server.connect()?;
-        let written = client.write_schema(&source.text, self.expected_digest.as_deref(), self.dry_run, &metadata)?;
+        let written = client.write_schema(composed.text(), self.expected_digest.as_deref(), self.dry_run, &metadata)?;
         if output.is_json() {
-            output.value(&self.json_of(&written, &warnings, &source))?;
+            output.value(&self.json_of(&written, &warnings))?;
         } else {
             for warning in &warnings {
-                output.note(warning.render(&source.name, &source.text, Colour::Ansi).trim_end());
+                output.note(warning.render(Colour::Ansi).trim_end());
             }
             self.print(&written, output)?;
         }
@@ -284,7 +300,7 @@ impl Write {
         Ok(())
     }
 
-    fn json_of(&self, written: &SchemaWritten, warnings: &[Diagnostic], source: &Text) -> Value {
+    fn json_of(&self, written: &SchemaWritten, warnings: &[Placed]) -> Value {
         let impact: Vec<Value> = written
             .impact
             .iter()
@@ -298,7 +314,7 @@ impl Write {
             "token": written.token,
             "changes": written.changes,
             "impact": impact,
-            "warnings": warnings.iter().map(|warning| json_of(warning, source)).collect::<Vec<_>>(),
+            "warnings": warnings.iter().map(json_of).collect::<Vec<_>>(),
         })
     }
 }
@@ -318,15 +334,12 @@ impl Read {
 impl Diff {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let (old, new) = match self.files.as_slice() {
-            [old, new] => (Some(read(old)?), read(new)?),
-            [new] => (in_force(&self.server.connect()?)?, read(new)?),
+            [old, new] => (Some(compiled(old)?.1), new),
+            [new] => (in_force(&self.server.connect()?)?, new),
             _ => return Err(Failure::usage("one or two files are compared")),
         };
-        let compile =
-            |source: &Text| schema::compile(&source.text, &Limits::default()).map_err(|found| refuse(&found, source));
-        let old = old.as_ref().map(compile).transpose()?;
-        let new = compile(&new)?;
-        let changes = schema::diff(old.as_ref().map(|compiled| &compiled.schema), &new.schema);
+        let (_, new, _) = compiled(new)?;
+        let changes = schema::diff(old.as_ref(), &new);
         for change in &changes {
             if output.is_json() {
                 output.value(&json!({"change": change.to_string()}))?;
@@ -342,9 +355,14 @@ impl Diff {
 }
 
 /// The server's schema; `None` before the first.
-fn in_force(client: &Client) -> Result<Option<Text>, Failure> {
+fn in_force(client: &Client) -> Result<Option<schema::Schema>, Failure> {
     match client.read_schema(&At::Newest) {
-        Ok(schema) => Ok(Some(Text { name: "the server's schema".to_owned(), text: schema.text })),
+        Ok(read) => {
+            let source = Source { name: "the server's schema".to_owned(), text: read.text };
+            let compiled = schema::compile(&source.text, &Limits::default())
+                .map_err(|found| refuse(&placed_in(found, &source), &source.name))?;
+            Ok(Some(compiled.schema))
+        }
         Err(error) if error.reason == "NO_SCHEMA" => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::api;
-use crate::engine::{Engine, Options};
+use crate::engine::{Collector, Engine, Options};
 use crate::model::Limits;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -36,6 +36,9 @@ pub struct Serve {
     /// Listen on an address that others can reach, without TLS and credentials
     #[arg(long)]
     insecure: bool,
+    /// For tests: let requests set the time by which expiry is judged, and keep tuples that have ended
+    #[arg(long)]
+    test_clock: bool,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -58,6 +61,13 @@ impl Serve {
         let limits = Limits::default();
         let mut options = Options::at(&self.data);
         options.limits = limits.clone();
+        if self.test_clock {
+            tracing::warn!(
+                "TEST CLOCK: requests may set the time, and expired tuples are kept; never serve so in earnest"
+            );
+            options.test_clock = true;
+            options.collector = Collector::Off;
+        }
         let engine = Arc::new(Engine::open(options)?);
         let data = self.data.display().to_string();
         api::serve(engine, api::ServeOptions { listen, limits }, |address| {

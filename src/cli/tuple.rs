@@ -1,11 +1,15 @@
-//! `procura tuple`: write, read and delete relation tuples.
+//! `procura tuple`: write, read, delete and replace relation tuples; import, export and watch stand in their own files.
 //!
-//! INVARIANT: one invocation of `write` or `delete` is one call, all or nothing; it is never cut into several.
+//! INVARIANT: one invocation of `write`, `delete` or `replace` is one call, all or nothing; it is never cut into several.
 
 use super::exit::{Exit, Failure};
-use super::input::{Item, read_items, refuse_repeated};
+use super::export::Export;
+use super::import::Import;
+use super::input::{Item, read_items, read_texts, refuse_repeated};
 use super::output::Output;
 use super::reach::{Beside, Provided, Server, When};
+use super::watch::Watch;
+use crate::engine::TupleSubject;
 use crate::model::{
     Limits, ObjectId, ObjectRef, RelationName, RelationTuple, SubjectFilter, SubjectIdFilter, SubjectRef,
     SubjectRelationFilter, TupleFilter, TupleUpdate, TypeName, UpdateKind,
@@ -15,12 +19,16 @@ use serde_json::json;
 use std::io;
 use std::path::PathBuf;
 
-/// Write, read and delete relation tuples
+/// Write, read, delete, replace, import, export and watch relation tuples
 #[derive(Subcommand)]
 pub enum Tuple {
     Write(Write),
     Read(Read),
     Delete(Delete),
+    Replace(Replace),
+    Import(Import),
+    Export(Export),
+    Watch(Watch),
 }
 
 const WRITE_EXAMPLES: &str = "\
@@ -113,9 +121,42 @@ pub struct Delete {
     server: Server,
 }
 
+const REPLACE_EXAMPLES: &str = "\
+Examples:
+  procura tuple replace 'document:plan#viewer' user:rita 'group:board#member'
+  procura tuple replace 'document:plan#viewer' --file viewers.txt
+  procura tuple replace 'document:plan#viewer' --none     nobody is left
+
+Afterwards exactly these subjects stand there. Those who did already are left
+alone; all of it is one step.";
+
+/// Leave exactly these subjects in one relation of one object
+#[derive(Args)]
+#[command(after_help = REPLACE_EXAMPLES)]
+pub struct Replace {
+    /// TYPE:ID#RELATION
+    #[arg(value_name = "OBJECT#RELATION")]
+    target: String,
+    /// TYPE:ID, TYPE:ID#RELATION or TYPE:*
+    #[arg(value_name = "SUBJECT", required_unless_present_any = ["file", "none"])]
+    subjects: Vec<String>,
+    /// A file with one subject per line, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Leave nobody
+    #[arg(long, conflicts_with_all = ["subjects", "file"])]
+    none: bool,
+    #[command(flatten)]
+    provided: Provided,
+    #[command(flatten)]
+    beside: Beside,
+    #[command(flatten)]
+    server: Server,
+}
+
 /// Which tuples are meant; a part not given matches all.
 #[derive(Args)]
-struct Filter {
+pub struct Filter {
     /// TYPE or TYPE:ID
     #[arg(long)]
     object: Option<String>,
@@ -134,6 +175,10 @@ impl Tuple {
             Tuple::Write(write) => write.run(output),
             Tuple::Read(read) => read.run(output),
             Tuple::Delete(delete) => delete.run(output),
+            Tuple::Replace(replace) => replace.run(output),
+            Tuple::Import(import) => import.run(output),
+            Tuple::Export(export) => export.run(output),
+            Tuple::Watch(watch) => watch.run(output),
         }
     }
 }
@@ -219,7 +264,45 @@ impl Delete {
     }
 }
 
-fn counted(count: u64) -> String {
+impl Replace {
+    fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let (object, relation) = self.target.split_once('#').ok_or_else(|| {
+            Failure::usage(format!("`{}` is not `TYPE:ID#RELATION`", self.target))
+                .with_hint("such as `document:plan#viewer`")
+        })?;
+        let object: ObjectRef = object.parse().map_err(|error| wrong("OBJECT#RELATION", &self.target, &error))?;
+        let relation = RelationName::new(relation).map_err(|error| wrong("OBJECT#RELATION", &self.target, &error))?;
+        let items = read_texts::<TupleSubject>(&self.subjects, self.file.as_deref())?;
+        if items.is_empty() && !self.none {
+            // An empty file is rather a mistake than a wish.
+            return Err(Failure::usage("no subject: the input holds only blank lines and comments")
+                .with_hint("say --none to leave nobody"));
+        }
+        let subjects: Vec<TupleSubject> = items.into_iter().map(|item| item.value).collect();
+        let (preconditions, metadata) = (self.provided.preconditions()?, self.beside.metadata()?);
+        let replaced =
+            self.server.connect()?.replace_subjects(&object, &relation, &subjects, &preconditions, &metadata)?;
+        if output.is_json() {
+            output.value(&json!({
+                "added": replaced.added,
+                "replaced": replaced.replaced,
+                "removed": replaced.removed,
+                "unchanged": replaced.unchanged,
+                "token": replaced.token,
+            }))?;
+        } else {
+            output.line(format_args!(
+                "{} added, {} removed, {} with another caveat or expiry, {} unchanged",
+                replaced.added, replaced.removed, replaced.replaced, replaced.unchanged
+            ))?;
+            output.line(format_args!("token   {}", replaced.token))?;
+        }
+        Ok(Exit::Success)
+    }
+}
+
+/// `1 tuple`, `2 tuples`
+pub fn counted(count: u64) -> String {
     if count == 1 { "1 tuple".to_owned() } else { format!("{count} tuples") }
 }
 
@@ -241,7 +324,8 @@ fn updates(items: Vec<Item<RelationTuple>>, kind: UpdateKind) -> Result<Vec<Tupl
 }
 
 impl Filter {
-    fn parsed(&self) -> Result<TupleFilter, Failure> {
+    /// The filter meant, or which option is wrong.
+    pub fn parsed(&self) -> Result<TupleFilter, Failure> {
         let (object_type, object_id) = match &self.object {
             None => (None, None),
             Some(text) => match text.split_once(':') {

@@ -3,8 +3,9 @@
 use super::resolve::Resolver;
 use super::schemas::{InForce, no_schema};
 use super::{Engine, Error, Kind};
+use crate::condition;
 use crate::graph::View;
-use crate::model::{Cancel, Consistency, Decision, Membership, Question, Revision, Witness};
+use crate::model::{Cancel, Consistency, Context, Decision, Membership, Question, Revision, Timestamp, Witness};
 use crate::walk::{self, Budget};
 
 /// How a question is asked.
@@ -13,6 +14,10 @@ pub struct CheckOptions {
     pub consistency: Consistency,
     /// Whether an allowed question's path is wanted.
     pub explain: bool,
+    /// Values for the parameters of caveats; a value stored on a tuple wins over one of the same name.
+    pub context: Context,
+    /// The time by which expiry is judged, instead of the clock's. Refused unless the engine has a test clock.
+    pub clock: Option<Timestamp>,
     pub cancel: Cancel,
 }
 
@@ -22,6 +27,10 @@ pub struct Answer {
     pub decision: Decision,
     /// One path by which it is allowed, if it is and that was wanted.
     pub witness: Option<Witness>,
+    /// Of a conditional decision: the context fields that could still decide it, sorted.
+    pub missing: Vec<String>,
+    /// Time alone does not change the decision before it. `None`: it never does.
+    pub valid_until: Option<Timestamp>,
     /// Edges visited: tuples probed or read, and memberships asked.
     pub edges: u64,
 }
@@ -47,10 +56,11 @@ pub struct BulkAnswer {
 impl Engine {
     /// Does the subject have the permission on the object? Errors are errors, never a decision.
     pub fn check(&self, question: &Question, options: &CheckOptions) -> Result<CheckAnswer, Error> {
+        judge_context(&options.context)?;
         let pinned = self.pin(&options.consistency)?;
         let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
         let revision = pinned.snapshot.revision();
-        let view = View::new(pinned.snapshot, self.clock.now());
+        let view = View::new(pinned.snapshot, self.now(options.clock)?);
         let answer = self.answer(&view, &in_force, question, options)?;
         Ok(CheckAnswer { answer, revision, historical: pinned.historical })
     }
@@ -63,10 +73,11 @@ impl Engine {
             let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_ITEMS", message);
             return Err(error.with_fact("field", "items").with_fact("limit", most.to_string()));
         }
+        judge_context(&options.context)?;
         let pinned = self.pin(&options.consistency)?;
         let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
         let revision = pinned.snapshot.revision();
-        let view = View::new(pinned.snapshot, self.clock.now());
+        let view = View::new(pinned.snapshot, self.now(options.clock)?);
         let mut answers = Vec::with_capacity(questions.len());
         for question in questions {
             if options.cancel.is_set() {
@@ -87,7 +98,8 @@ impl Engine {
         let mut resolver = Resolver::new(&self.store, in_force);
         let asked = resolver.question(question)?;
         let mut budget = Budget::new(&self.limits, options.cancel.clone());
-        let found = walk::check(&in_force.plan, view, asked, &mut budget, options.explain)?;
+        let found = walk::check(&in_force.plan, view, asked, &options.context, &mut budget, options.explain)
+            .map_err(|error| resolver.told(error))?;
         let (decision, witness) = match found.membership {
             // The one place an Allow is made.
             Membership::Member => {
@@ -97,6 +109,17 @@ impl Engine {
             Membership::Conditional => (Decision::Conditional, None),
             Membership::Not => (Decision::Deny, None),
         };
-        Ok(Answer { decision, witness, edges: budget.edges() })
+        let (missing, valid_until) = (found.missing, found.valid_until);
+        Ok(Answer { decision, witness, missing, valid_until, edges: budget.edges() })
     }
+}
+
+/// Whether a request's context is within its bound.
+fn judge_context(context: &Context) -> Result<(), Error> {
+    let (bytes, most) = (condition::context_bytes(context), condition::REQUEST_CONTEXT_BYTES_MAX);
+    if bytes > most {
+        let message = format!("{bytes} bytes as JSON; at most {most} are allowed");
+        return Err(Error::invalid("context", "", message).with_fact("limit", most.to_string()));
+    }
+    Ok(())
 }

@@ -19,11 +19,11 @@ impl Engine {
         match consistency {
             Consistency::Newest => Ok(Pinned { snapshot: newest, historical: false }),
             Consistency::AtLeastAsFresh(token) => {
-                self.judge_token(token, &newest)?;
+                self.judge_token(token, &newest, "consistency")?;
                 Ok(Pinned { snapshot: newest, historical: false })
             }
             Consistency::AtExactSnapshot(token) => {
-                self.judge_token(token, &newest)?;
+                self.judge_token(token, &newest, "consistency")?;
                 if token.revision == newest.revision() {
                     return Ok(Pinned { snapshot: newest, historical: false });
                 }
@@ -36,18 +36,24 @@ impl Engine {
         }
     }
 
-    fn judge_token(&self, token: &ConsistencyToken, newest: &Snapshot) -> Result<(), Error> {
+    /// Refuses a token of another database, of another incarnation, or of the future.
+    pub(super) fn judge_token(
+        &self,
+        token: &ConsistencyToken,
+        newest: &Snapshot,
+        field: &'static str,
+    ) -> Result<(), Error> {
         if token.database != self.store.database() {
             let message = "the consistency token is of another database";
-            return Err(Error::new(Kind::InvalidArgument, "TOKEN_FOREIGN", message).with_fact("field", "consistency"));
+            return Err(Error::new(Kind::InvalidArgument, "TOKEN_FOREIGN", message).with_fact("field", field));
         }
         if token.incarnation != self.store.incarnation() {
             let message = "the consistency token is from before this database was restored";
-            return Err(Error::new(Kind::InvalidArgument, "TOKEN_FOREIGN", message).with_fact("field", "consistency"));
+            return Err(Error::new(Kind::InvalidArgument, "TOKEN_FOREIGN", message).with_fact("field", field));
         }
         if token.revision > newest.revision() {
             let message = "the consistency token is ahead of this database";
-            return Err(Error::new(Kind::OutOfRange, "TOKEN_AHEAD", message).with_fact("field", "consistency"));
+            return Err(Error::new(Kind::OutOfRange, "TOKEN_AHEAD", message).with_fact("field", field));
         }
         Ok(())
     }

@@ -199,6 +199,18 @@ impl From<store::Error> for Error {
             store::Error::TooManyTuples { limit } => Error::new(Kind::ResourceExhausted, "TOO_MANY_TUPLES", text)
                 .with_fact("limit", limit.to_string())
                 .with_hint("narrow the filter and call several times; nothing was removed"),
+            store::Error::ParentCycle(key) => {
+                Error::new(Kind::FailedPrecondition, "PARENT_CYCLE", text).with_fact("tuple", key.to_string())
+            }
+            store::Error::CycleInTheWay(key) => Error::new(Kind::FailedPrecondition, "SCHEMA_BREAKS_TUPLES", text)
+                .with_fact("sample", key.to_string())
+                .with_hint("delete a tuple of the cycle first"),
+            store::Error::TooManyAncestors { limit } => {
+                Error::new(Kind::ResourceExhausted, "TOO_MANY_ANCESTORS", text).with_fact("limit", limit.to_string())
+            }
+            store::Error::TooManyChanges { limit } => Error::new(Kind::ResourceExhausted, "TOO_MANY_UPDATES", text)
+                .with_fact("limit", limit.to_string())
+                .with_hint("change them in several calls; nothing was written"),
             store::Error::NumbersUsedUp { object_type } => {
                 Error::new(Kind::ResourceExhausted, "IDS_USED_UP", text).with_fact("type", object_type)
             }
@@ -259,7 +271,10 @@ impl From<walk::Error> for Error {
             }
             walk::Error::Cancelled => Error::new(Kind::Cancelled, "CANCELLED", text),
             walk::Error::Graph(error) => error.into(),
-            walk::Error::Unplanned(_) => Error::new(Kind::Internal, "INTERNAL", "an internal error").with_detail(text),
+            walk::Error::CaveatFailed { .. } => Error::new(Kind::InvalidArgument, "CAVEAT_FAILED", text),
+            walk::Error::Unplanned(_) | walk::Error::UnplannedCaveat(_) => {
+                Error::new(Kind::Internal, "INTERNAL", "an internal error").with_detail(text)
+            }
         }
     }
 }

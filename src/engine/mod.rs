@@ -10,17 +10,25 @@ mod schemas;
 mod resolve;
 mod check;
 mod write_tuples;
+mod replace_subjects;
+mod import_tuples;
 mod read_tuples;
+mod export_tuples;
+mod watch;
 mod write_schema;
 
 pub use check::{Answer, BulkAnswer, CheckAnswer, CheckOptions};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorFacts, Kind, SchemaDiagnostic};
+pub use export_tuples::{ExportBatch, ExportTuples, TupleExporter};
+pub use import_tuples::{ImportBatch, ImportMode, Imported};
 pub use read_tuples::{ReadTuples, TupleReader, TupleRow};
+pub use replace_subjects::{ReplaceSubjects, Replaced, TupleSubject};
+pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
 pub use write_tuples::{DeleteTuples, Deleted, Metadata, WriteTuples};
 
-use crate::model::{ConsistencyToken, Limits, Revision};
+use crate::model::{ConsistencyToken, Limits, Revision, Timestamp};
 use crate::store::Store;
 use clock::SteadyClock;
 use schemas::Schemas;
@@ -33,13 +41,23 @@ pub struct Options {
     pub data: PathBuf,
     pub limits: Limits,
     pub clock: Arc<dyn Clock>,
+    /// Whether tuples that have ended are removed in the background.
+    pub collector: Collector,
+    /// Whether a request may set the time.
+    pub test_clock: bool,
 }
 
 impl Options {
     /// The defaults, at a data folder.
     #[must_use]
     pub fn at(data: impl Into<PathBuf>) -> Options {
-        Options { data: data.into(), limits: Limits::default(), clock: Arc::new(SystemClock) }
+        Options {
+            data: data.into(),
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+            collector: Collector::On,
+            test_clock: false,
+        }
     }
 }
 
@@ -60,7 +78,10 @@ pub struct Info {
 }
 
 /// What a verification of a data folder has seen.
-pub use crate::store::Verified;
+pub use crate::store::{Collector, Verified};
+
+/// How one is woken when a revision is published.
+pub use crate::store::{Listener, Listening};
 
 /// An open engine. Its verbs may block on the disk. Cheap to share behind an `Arc`.
 pub struct Engine {
@@ -68,6 +89,7 @@ pub struct Engine {
     schemas: Schemas,
     clock: Arc<SteadyClock>,
     limits: Limits,
+    test_clock: bool,
 }
 
 impl Engine {
@@ -76,9 +98,16 @@ impl Engine {
     pub fn open(options: Options) -> Result<Engine, Error> {
         let clock = Arc::new(SteadyClock::new(options.clock));
         let committer_clock = clock.clone();
-        let store = Store::open(&options.data, &options.limits, Arc::new(move || committer_clock.now()))?;
+        let now = Arc::new(move || committer_clock.now());
+        let store = Store::open(&options.data, &options.limits, now, options.collector)?;
         clock.not_before(store.committed_at());
-        Ok(Engine { store: Arc::new(store), schemas: Schemas::default(), clock, limits: options.limits })
+        Ok(Engine {
+            store: Arc::new(store),
+            schemas: Schemas::default(),
+            clock,
+            limits: options.limits,
+            test_clock: options.test_clock,
+        })
     }
 
     /// What this engine is.
@@ -95,6 +124,19 @@ impl Engine {
         })
     }
 
+    /// The one clock reading of a request, or the time it set.
+    fn now(&self, set: Option<Timestamp>) -> Result<Timestamp, Error> {
+        match set {
+            None => Ok(self.clock.now()),
+            Some(at) if self.test_clock => Ok(at),
+            Some(at) => Err(Error::invalid(
+                "clock",
+                &at.to_string(),
+                "only a server with --test-clock lets a request set the time",
+            )),
+        }
+    }
+
     /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -105,6 +147,12 @@ impl Engine {
     #[must_use]
     pub fn token(&self, revision: Revision) -> ConsistencyToken {
         ConsistencyToken { database: self.store.database(), incarnation: self.store.incarnation(), revision }
+    }
+
+    /// Calls `hear` after each revision is published, until what is returned is dropped. It is called on the writing
+    /// thread: it must be quick, and neither block nor panic.
+    pub fn listen(&self, hear: Listener) -> Listening {
+        self.store.listen(hear)
     }
 
     /// Folds the changelog into an empty database in `scratch` and compares it with the state, byte for byte.

@@ -28,6 +28,9 @@ pub struct TupleRow {
     pub cursor: String,
 }
 
+/// Stored contexts read at once, about: ids are short, but a context may have 32 KiB.
+const PAGE_CONTEXT_BYTES: usize = 1 << 20;
+
 /// Reads on at the revision it was opened at.
 pub struct TupleReader {
     store: Arc<Store>,
@@ -68,8 +71,21 @@ impl TupleReader {
 
     /// Up to `rows_max` further rows; none at the end.
     pub fn next_page(&mut self, rows_max: usize) -> Result<Vec<TupleRow>, Error> {
+        let rows = self.next_rows(rows_max)?;
+        let row = |(tuple, key)| TupleRow { tuple, cursor: self.cursor(key) };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// The cursor that resumes after a row.
+    pub(super) fn cursor(&self, key: [u8; ROW_KEY_BYTES]) -> String {
+        self.seal.close(self.snapshot.revision(), key)
+    }
+
+    /// Up to `rows_max` further rows with their keys, fewer when their contexts are long; none at the end.
+    pub(super) fn next_rows(&mut self, rows_max: usize) -> Result<Vec<(RelationTuple, [u8; ROW_KEY_BYTES])>, Error> {
         let mut page = Vec::new();
         let Some(scan) = &self.scan else { return Ok(page) };
+        let mut context_bytes = 0;
         let mut keys = Vec::new();
         while let Some(prefix) = scan.prefixes.get(self.range)
             && keys.len() < rows_max
@@ -82,22 +98,23 @@ impl TupleReader {
             let mut full = false;
             self.snapshot.rows(scan.direction, prefix, self.after.as_ref(), |key, value| {
                 if scan.matches(&key) && value.is_live(self.now) {
+                    context_bytes += value.caveat.as_ref().map_or(0, |caveat| caveat.context.len());
                     keys.push((key, value));
-                    full = keys.len() >= rows_max;
+                    full = keys.len() >= rows_max || context_bytes >= PAGE_CONTEXT_BYTES;
                 }
                 Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
-            if !full {
-                self.range += 1;
+            if full {
+                break;
             }
+            self.range += 1;
         }
         for (key, value) in keys {
             let bytes = match scan.direction {
                 crate::store::Direction::Forward => key.forward(),
                 crate::store::Direction::Reverse => key.reverse(),
             };
-            let tuple = RelationTuple { key: self.store.tuple_key(&key)?, caveat: None, expires_at: value.expires_at };
-            page.push(TupleRow { tuple, cursor: self.seal.close(self.snapshot.revision(), bytes) });
+            page.push((self.store.tuple(&key, &value)?, bytes));
             self.after = Some(bytes);
         }
         Ok(page)

@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::schema::{Refusal, Side};
 use crate::store::{self, RowKey, Store, SubjectKey};
-use crate::walk::{Asked, Node, TrailStep};
+use crate::walk::{self, Asked, Node, TrailStep};
 use smallvec::SmallVec;
 
 /// Numbers of one request: those the store gave, and transient ones for ids that no tuple mentions. Such an id has no
@@ -87,6 +87,21 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// A walk's error, with tuple and caveat by their names.
+    pub(super) fn told(&self, error: walk::Error) -> Error {
+        let walk::Error::CaveatFailed { row, caveat, text } = error else { return error.into() };
+        let named = self.tuple_key(&row).and_then(|key| Ok((key, self.in_force.names.caveat_name(caveat)?)));
+        match named {
+            Ok((key, caveat)) => {
+                let message = format!("the caveat `{caveat}` of `{key}` cannot be evaluated: {text}");
+                Error::new(Kind::InvalidArgument, "CAVEAT_FAILED", message)
+                    .with_fact("tuple", key.to_string())
+                    .with_fact("caveat", caveat.as_str())
+            }
+            Err(error) => error,
+        }
+    }
+
     /// The path in names.
     pub(super) fn witness(&self, trail: &[(u32, TrailStep)]) -> Result<Witness, Error> {
         let mut steps = Vec::with_capacity(trail.len());
@@ -138,7 +153,9 @@ pub(super) fn refused(refusal: &Refusal, field: impl Into<String>) -> Error {
         Refusal::UnknownRelation { .. } => "UNKNOWN_RELATION",
         Refusal::NotARelation { .. } => "NOT_A_RELATION",
         Refusal::SubjectNotAllowed { .. } => "SUBJECT_NOT_ALLOWED",
-        Refusal::CaveatNotSupported { .. } | Refusal::ExpirationNotSupported => "NOT_SUPPORTED_YET",
+        Refusal::UnknownCaveat { .. } => "UNKNOWN_CAVEAT",
+        Refusal::ContextNotAllowed { .. } => "CAVEAT_CONTEXT_NOT_ALLOWED",
+        Refusal::NotAPermission { .. } => "NOT_A_PERMISSION",
     };
     let field = field.into();
     Error::new(Kind::FailedPrecondition, reason, format!("{field}: {refusal}"))

@@ -1,8 +1,8 @@
 //! The schema in force at a snapshot, compiled once and kept.
 
 use super::{Error, Kind, SchemaDiagnostic};
-use crate::model::{Limits, MemberNum, Revision, TypeNum};
-use crate::schema::{Numbers, Plan, Schema, compile};
+use crate::model::{CaveatNum, Limits, MemberNum, RelationName, Revision, TypeName, TypeNum};
+use crate::schema::{Member, Numbers, Plan, Schema, compile};
 use crate::store::{Names, Snapshot, Store};
 use arc_swap::ArcSwapOption;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,8 @@ pub(super) struct InForce {
     pub(super) schema: Schema,
     pub(super) plan: Plan,
     pub(super) names: Arc<Names>,
+    /// Numbers of its `parent` relations.
+    pub(super) parents: Arc<[MemberNum]>,
 }
 
 /// Compiled schemas by the revision that wrote them.
@@ -35,6 +37,9 @@ impl Numbers for Names {
     }
     fn itself(&self, of: TypeNum) -> Option<MemberNum> {
         Names::itself(self, of)
+    }
+    fn caveat_number(&self, name: &str) -> Option<CaveatNum> {
+        Names::caveat_number(self, name)
     }
 }
 
@@ -63,7 +68,10 @@ impl Schemas {
         let compiled =
             compile(&text, limits).map_err(|_| damaged().with_detail("the stored schema does not compile"))?;
         let plan = Plan::new(&compiled.schema, &*names).map_err(|error| damaged().with_detail(error.to_string()))?;
-        let found = Arc::new(InForce { revision, schema: compiled.schema, plan, names });
+        let parents = parents_of(&compiled.schema)
+            .filter_map(|(of, name)| names.member_number(names.type_number(of.as_str())?, name.as_str()))
+            .collect();
+        let found = Arc::new(InForce { revision, schema: compiled.schema, plan, names, parents });
         match self.newest.load_full() {
             Some(newest) if newest.revision > revision => older.push(found.clone()),
             Some(newest) => {
@@ -77,6 +85,16 @@ impl Schemas {
         }
         Ok(Some(found))
     }
+}
+
+/// The `parent` relations of a schema.
+pub(super) fn parents_of(schema: &Schema) -> impl Iterator<Item = (&TypeName, &RelationName)> {
+    schema.definitions().iter().flat_map(|definition| {
+        definition.members.iter().filter_map(move |member| match member {
+            Member::Relation(relation) if relation.is_parent => Some((&definition.name, &relation.name)),
+            Member::Relation(_) | Member::Permission(_) => None,
+        })
+    })
 }
 
 /// The error for asking before there is a schema.

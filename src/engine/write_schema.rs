@@ -1,10 +1,12 @@
 //! WriteSchema and ReadSchema. A schema replaces the whole one before it, atomically, with a revision; it is refused
 //! when live tuples would become impossible.
 
-use super::schemas::{does_not_compile, no_schema};
+use super::schemas::{does_not_compile, no_schema, parents_of};
 use super::{Engine, Error, Kind, Metadata, SchemaDiagnostic};
-use crate::model::{Consistency, Revision, SubjectKind, TupleKey};
-use crate::schema::{self, Compiled, Member, Schema, SubjectForm};
+use crate::model::{Consistency, RelationName, Revision, SubjectKind, TupleKey, TypeName};
+use crate::schema::{self, AllowedSubject, Compiled, Member, Schema, SubjectForm};
+use std::sync::Arc;
+
 use crate::store::{self, Change, Commit, Form, NewSchema};
 
 /// A schema to be put in force.
@@ -101,6 +103,7 @@ impl Engine {
         let changes = schema::diff(old, &compiled.schema).iter().map(ToString::to_string).collect();
         let commit = Commit {
             schema_revision: snapshot.schema_revision(),
+            parents: Arc::default(),
             preconditions: Vec::new(),
             change: Change::Schema(new_schema(old, &compiled.schema)),
             metadata,
@@ -166,13 +169,23 @@ fn new_schema(old: Option<&Schema>, new: &Schema) -> NewSchema {
     let must_be_empty = removed
         .into_iter()
         .map(|(object_type, relation, subject)| {
-            let (kind, subject_relation) = match subject.form {
+            let (kind, subject_relation) = match subject.form.clone() {
                 SubjectForm::Object => (SubjectKind::Plain, None),
                 SubjectForm::Wildcard => (SubjectKind::Wildcard, None),
                 SubjectForm::Userset(relation) => (SubjectKind::Userset, Some(relation)),
             };
-            Form { object_type, relation, kind, subject_type: subject.subject_type, subject_relation }
+            let AllowedSubject { subject_type, form: _, caveat, expires } = subject;
+            Form { object_type, relation, kind, subject_type, subject_relation, caveat, expires }
         })
         .collect();
-    NewSchema { text: new.text().to_owned(), names, must_be_empty }
+    let was_parent = |of: &TypeName, name: &RelationName| {
+        old.into_iter().flat_map(parents_of).any(|(old_of, old_name)| old_of == of && old_name == name)
+    };
+    // All of them if any is new: a cycle may run through old and new ones.
+    let mut new_parents: Vec<_> = parents_of(new).map(|(of, name)| (of.clone(), name.clone())).collect();
+    if new_parents.iter().all(|(of, name)| was_parent(of, name)) {
+        new_parents.clear();
+    }
+    let caveats = new.caveats().iter().map(|caveat| caveat.name.clone()).collect();
+    NewSchema { text: new.text().to_owned(), names, caveats, must_be_empty, new_parents }
 }

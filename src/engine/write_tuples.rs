@@ -71,6 +71,7 @@ impl Engine {
             self.judge_preconditions(in_force, &request.preconditions)?;
             Ok(Commit {
                 schema_revision: in_force.revision,
+                parents: in_force.parents.clone(),
                 preconditions: request.preconditions.clone(),
                 change: Change::Tuples(request.updates.clone()),
                 metadata: metadata.clone(),
@@ -92,6 +93,7 @@ impl Engine {
             self.judge_preconditions(in_force, &request.preconditions)?;
             Ok(Commit {
                 schema_revision: in_force.revision,
+                parents: in_force.parents.clone(),
                 preconditions: request.preconditions.clone(),
                 change: Change::DeleteMatching { filter: request.filter.clone(), limit: self.limits.delete_tuples_max },
                 metadata: metadata.clone(),
@@ -102,7 +104,7 @@ impl Engine {
     }
 
     /// Commits what `judge` makes of the schema in force, again if another schema is in force by then.
-    fn commit(&self, judge: impl Fn(&InForce) -> Result<Commit, Error>) -> Result<Committed, Error> {
+    pub(super) fn commit(&self, judge: impl Fn(&InForce) -> Result<Commit, Error>) -> Result<Committed, Error> {
         for _ in 0..SCHEMA_RETRIES {
             match self.store.commit(judge(&*self.in_force()?)?) {
                 Ok(committed) => return Ok(committed),
@@ -132,7 +134,7 @@ impl Engine {
         Ok(bytes.into_boxed_slice())
     }
 
-    fn judge_preconditions(&self, in_force: &InForce, preconditions: &[Precondition]) -> Result<(), Error> {
+    pub(super) fn judge_preconditions(&self, in_force: &InForce, preconditions: &[Precondition]) -> Result<(), Error> {
         let most = self.limits.preconditions_max;
         if preconditions.len() > most {
             let message = format!("{} preconditions; one call takes at most {most}", preconditions.len());

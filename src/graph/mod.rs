@@ -4,13 +4,13 @@
 
 use crate::model::{MemberNum, ObjectNum, SubjectKind, Timestamp};
 use crate::store::{Direction, ROW_KEY_BYTES, forward_prefix};
-pub use crate::store::{Error, RowKey, RowValue, Snapshot, SubjectKey};
+pub use crate::store::{Error, RowCaveat, RowKey, RowValue, Snapshot, SubjectKey};
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Rows of one relation of one object, few of which is the common case.
-pub type Rows = SmallVec<[SubjectKey; 8]>;
+pub type Rows = SmallVec<[(SubjectKey, RowValue); 4]>;
 
 /// The graph of one request: one revision, one clock reading. A row that has expired by that clock does not exist.
 #[derive(Clone, Debug)]
@@ -38,9 +38,9 @@ impl View {
         self.now
     }
 
-    /// Whether this very row is live.
-    pub fn has(&self, key: &RowKey) -> Result<bool, Error> {
-        Ok(self.snapshot.row(key)?.is_some_and(|value| value.is_live(self.now)))
+    /// The value of this very row, if it is live.
+    pub fn row(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
+        Ok(self.snapshot.row(key)?.filter(|value| value.is_live(self.now)))
     }
 
     /// Up to `rows_max` live usersets of a relation on an object, after `after` in key order. The second value is
@@ -74,7 +74,7 @@ impl View {
         let after: Option<[u8; ROW_KEY_BYTES]> = after.map(|key| key.forward());
         self.snapshot.rows(Direction::Forward, prefix, after.as_ref(), |key, value| {
             if value.is_live(self.now) {
-                rows.push(key.subject);
+                rows.push((key.subject, value));
             }
             if rows.len() < rows_max {
                 return Ok(ControlFlow::Continue(()));

@@ -48,6 +48,8 @@ limits! {
     delete_tuples_max: usize = 1_000_000, "tuples", "one DeleteTuples: it is all or nothing, so it is held in memory";
     schema_bytes_max: usize = 1 << 20, "bytes", "the text of a schema";
     definitions_max: usize = 10_000, "definitions", "one schema: compiling stays well below a second";
+    imports_max: usize = 256, "files", "imported by one schema: each is opened and read";
+    schema_type_steps_max: usize = 5_000_000, "steps", "checking the types that permissions are annotated with: well below a second";
     expression_depth_max: usize = 64, "levels", "nesting of one permission's expression: the parser's stack is bounded";
     page_tuples_max: usize = 10_000, "tuples", "one page of ReadTuples";
     deadline_default_ms: u64 = 10_000, "ms", "a request that names no deadline";
@@ -62,5 +64,10 @@ limits! {
     snapshot_age_max_s: u64 = 30, "s", "how long an older revision is kept exact: a held snapshot delays compaction";
     commit_requests_max: usize = 1_024, "requests", "one commit group: bounds how long the first waits for the last";
     commit_bytes_max: usize = 8 << 20, "bytes", "one commit group: sync time grows with it";
+    watches_max: usize = 1_024, "streams", "open Watch streams: each is woken by every commit";
+    watch_lag_max: u64 = 100_000, "revisions", "how far a Watch that was up to date may fall behind before it is ended";
+    watch_stall_max_ms: u64 = 60_000, "ms", "how long a Watch waits for a reader that takes nothing before it is ended";
+    heartbeat_max_s: u64 = 300, "s", "the longest silence a Watch may ask for";
+    export_time_max_s: u64 = 3_600, "s", "one ExportTuples: a held snapshot delays compaction";
     commit_queue_max: usize = 4_096, "requests", "writes waiting for the committer; beyond, UNAVAILABLE";
 }

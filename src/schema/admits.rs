@@ -1,9 +1,11 @@
 //! May this tuple exist; may this be asked: what a schema says about references.
 //!
-//! INVARIANT: a tuple that a schema admits has a relation of it, and one of that relation's subject forms.
+//! INVARIANT: a tuple that a schema admits has a relation of it, one of that relation's subject forms with exactly its
+//! caveat and with an expiry or without one as the form says, and a context that its caveat can be evaluated with.
 
 use super::diagnostic::Suggester;
-use super::types::{AllowedSubject, Definition, Member, Relation, Schema, SubjectForm};
+use super::types::{AllowedSubject, CaveatDefinition, Definition, Member, Relation, Schema, SubjectForm};
+use crate::condition::StoredError;
 use crate::model::{CaveatName, RelationName, RelationTuple, SubjectRef, TypeName};
 use std::fmt;
 
@@ -47,12 +49,15 @@ pub enum Refusal {
         /// In source order.
         allowed: Vec<AllowedSubject>,
     },
-    /// The relation does not take that caveat.
-    #[error("caveat `{caveat}`: caveats are not supported yet")]
-    CaveatNotSupported { caveat: CaveatName },
-    /// The relation does not take tuples that end.
-    #[error("expiration is not supported yet")]
-    ExpirationNotSupported,
+    /// No caveat has that name.
+    #[error("unknown caveat `{name}`")]
+    UnknownCaveat { name: CaveatName, meant: Option<String> },
+    /// The values stored with the caveat are not such as it declares.
+    #[error("caveat `{caveat}`: {error}")]
+    ContextNotAllowed { caveat: CaveatName, error: StoredError },
+    /// A question about a permission, asked of a relation.
+    #[error("`{definition}#{name}` is a relation; permissions are made of others")]
+    NotAPermission { definition: TypeName, name: RelationName },
 }
 
 impl Refusal {
@@ -60,16 +65,17 @@ impl Refusal {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Refusal::UnknownType { meant, .. } | Refusal::UnknownRelation { meant, .. } => {
-                meant.as_ref().map(|meant| format!("did you mean `{meant}`?"))
-            }
+            Refusal::UnknownType { meant, .. }
+            | Refusal::UnknownRelation { meant, .. }
+            | Refusal::UnknownCaveat { meant, .. } => meant.as_ref().map(|meant| format!("did you mean `{meant}`?")),
             Refusal::SubjectNotAllowed { allowed, .. } => {
                 const SHOWN_MAX: usize = 12;
                 let shown: Vec<String> = allowed.iter().take(SHOWN_MAX).map(|form| format!("`{form}`")).collect();
                 let more = if allowed.len() > SHOWN_MAX { ", …" } else { "" };
                 Some(format!("it takes {}{more}", shown.join(", ")))
             }
-            Refusal::NotARelation { .. } | Refusal::CaveatNotSupported { .. } | Refusal::ExpirationNotSupported => None,
+            Refusal::ContextNotAllowed { error, .. } => error.hint(),
+            Refusal::NotARelation { .. } | Refusal::NotAPermission { .. } => None,
         }
     }
 
@@ -78,21 +84,26 @@ impl Refusal {
     pub fn side(&self) -> Side {
         match self {
             Refusal::UnknownType { side, .. } | Refusal::UnknownRelation { side, .. } => *side,
-            Refusal::NotARelation { .. } => Side::Object,
-            Refusal::SubjectNotAllowed { .. }
-            | Refusal::CaveatNotSupported { .. }
-            | Refusal::ExpirationNotSupported => Side::Subject,
+            Refusal::NotARelation { .. } | Refusal::NotAPermission { .. } => Side::Object,
+            Refusal::SubjectNotAllowed { .. } | Refusal::UnknownCaveat { .. } | Refusal::ContextNotAllowed { .. } => {
+                Side::Subject
+            }
         }
     }
 }
 
 impl Schema {
-    /// Whether the tuple may exist: its relation is one, and takes the subject's form.
+    /// Whether the tuple may exist: its relation is one, takes the subject's form with the tuple's caveat and expiry, and
+    /// the caveat takes the context stored with it.
     pub fn admits(&self, tuple: &RelationTuple) -> Result<(), Refusal> {
         let definition = self.resolve_type(Side::Object, &tuple.key.object.object_type)?;
         let relation = known_relation(definition, &tuple.key.relation)?;
         self.resolve_subject(&tuple.key.subject)?;
-        let form = AllowedSubject::of(&tuple.key.subject);
+        let stored = match &tuple.caveat {
+            Some(caveat) => Some((caveat, self.resolve_caveat(&caveat.name)?)),
+            None => None,
+        };
+        let form = AllowedSubject::of(tuple);
         if !relation.takes(&form) {
             return Err(Refusal::SubjectNotAllowed {
                 definition: definition.name.clone(),
@@ -101,13 +112,20 @@ impl Schema {
                 allowed: relation.subjects.clone(),
             });
         }
-        if let Some(caveat) = &tuple.caveat {
-            return Err(Refusal::CaveatNotSupported { caveat: caveat.name.clone() });
-        }
-        if tuple.expires_at.is_some() {
-            return Err(Refusal::ExpirationNotSupported);
+        if let Some((stored, caveat)) = stored {
+            let not_allowed = |error| Refusal::ContextNotAllowed { caveat: caveat.name.clone(), error };
+            caveat.compiled.judge_stored(&stored.context).map_err(not_allowed)?;
         }
         Ok(())
+    }
+
+    /// The caveat that a tuple names.
+    pub fn resolve_caveat(&self, name: &CaveatName) -> Result<&CaveatDefinition, Refusal> {
+        self.caveat(name.as_str()).ok_or_else(|| {
+            let names = self.caveats().iter().take(CANDIDATES_MAX).map(|caveat| caveat.name.as_str());
+            let meant = Suggester::new().closest(name.as_str(), names).map(str::to_owned);
+            Refusal::UnknownCaveat { name: name.clone(), meant }
+        })
     }
 
     /// The relation or permission that a question or filter names on an object.
@@ -165,15 +183,18 @@ impl Relation {
 }
 
 impl AllowedSubject {
-    /// The form that a subject has.
+    /// The form that a tuple has.
     #[must_use]
-    pub fn of(subject: &SubjectRef) -> AllowedSubject {
+    pub fn of(tuple: &RelationTuple) -> AllowedSubject {
+        let subject = &tuple.key.subject;
         let form = match subject {
             SubjectRef::Object(_) => SubjectForm::Object,
             SubjectRef::Userset(_, relation) => SubjectForm::Userset(relation.clone()),
             SubjectRef::Wildcard(_) => SubjectForm::Wildcard,
         };
-        AllowedSubject { subject_type: subject.subject_type().clone(), form }
+        let caveat = tuple.caveat.as_ref().map(|caveat| caveat.name.clone());
+        let expires = tuple.expires_at.is_some();
+        AllowedSubject { subject_type: subject.subject_type().clone(), form, caveat, expires }
     }
 }
 
@@ -184,11 +205,16 @@ mod tests {
     use crate::schema::compile;
 
     fn world() -> Schema {
-        let text = "definition user {}
+        let text = "use expiration
+            caveat at_work(hour int) { hour > 8 }
+            caveat elsewhere(city string) { city != 'Rome' }
+            definition user {}
             definition group { relation member: user | group#member }
             definition doc {
               relation viewer: user | group#member
               relation public: user:*
+              relation guest: user with at_work | user with at_work and expiration
+              relation brief: user with expiration
               permission view = viewer + public
             }";
         compile(text, &Limits::default()).unwrap().schema
@@ -228,9 +254,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_come_is_refused() {
-        check("doc:1#viewer@user:rita[at_work]", "caveat `at_work`: caveats are not supported yet / ");
-        check("doc:1#viewer@user:rita[expiration:2030-01-01T00:00:00Z]", "expiration is not supported yet / ");
+    fn caveat_and_expiry_are_of_the_form() {
+        let ends = "[expiration:2030-01-01T00:00:00Z]";
+        check("doc:1#guest@user:rita[at_work]", "");
+        check("doc:1#guest@user:rita[at_work:{\"hour\": 9}]", "");
+        check(&format!("doc:1#guest@user:rita[at_work]{ends}"), "");
+        check(&format!("doc:1#brief@user:rita{ends}"), "");
+        let takes = "it takes `user with at_work`, `user with at_work and expiration`";
+        let refused = |form: &str| format!("relation `doc#guest` does not take `{form}` / {takes}");
+        check("doc:1#guest@user:rita", &refused("user"));
+        check("doc:1#guest@user:rita[elsewhere]", &refused("user with elsewhere"));
+        check(&format!("doc:1#guest@user:rita{ends}"), &refused("user with expiration"));
+        check("doc:1#brief@user:rita", "relation `doc#brief` does not take `user` / it takes `user with expiration`");
+        check(
+            &format!("doc:1#viewer@user:rita{ends}"),
+            "relation `doc#viewer` does not take `user with expiration` / it takes `user`, `group#member`",
+        );
+        check("doc:1#guest@user:rita[at_wrk]", "unknown caveat `at_wrk` / did you mean `at_work`?");
+        check(
+            "doc:1#guest@user:rita[at_work:{\"houre\": 9}]",
+            "caveat `at_work`: the caveat has no parameter `houre` / did you mean `hour`?",
+        );
+        let tuple: RelationTuple = "doc:1#guest@user:rita[at_work:{\"hour\": \"late\"}]".parse().unwrap();
+        let refusal = world().admits(&tuple).unwrap_err().to_string();
+        assert!(refusal.starts_with("caveat `at_work`: the value of `hour` is no int"), "{refusal}");
     }
 
     #[test]

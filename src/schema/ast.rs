@@ -1,6 +1,6 @@
 //! A schema's text as a tree: what was written, in its order, with its comments; no name is resolved yet.
 //!
-//! INVARIANT: the tree holds the whole grammar, also what `compile` does not take yet. Printing it and parsing that
+//! INVARIANT: the tree holds the whole grammar, as it was written. Printing it and parsing that
 //! gives the same tree, places apart. Expressions nest no deeper than the limit, so walking them may recurse.
 
 use std::ops::Range;

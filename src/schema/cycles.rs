@@ -157,7 +157,7 @@ fn alias_error(found: Option<Found<'_>>, name: &str, cycle: &[&str]) -> Diagnost
 }
 
 /// The steps of a cycle, the first again at its end; the middle of a long one is left out.
-fn shown(mut steps: Vec<String>) -> String {
+pub(super) fn shown(mut steps: Vec<String>) -> String {
     if steps.len() > STEPS_SHOWN_MAX {
         let rest = steps.split_off(steps.len() - STEPS_SHOWN_MAX / 2);
         steps.truncate(STEPS_SHOWN_MAX / 2);

@@ -4,6 +4,7 @@
 //! INVARIANT: every byte of the text is in a token, in a comment, in a body taken whole, or is white space.
 
 use super::diagnostic::Diagnostic;
+use crate::condition;
 use std::ops::Range;
 
 /// What a token is. Words are not sorted into keywords here: most are words only in their place.
@@ -247,65 +248,12 @@ impl<'t> Lexer<'t> {
     /// Takes a caveat's body, which begins right at `from` (after its `{`), up to its closing `}`, which is taken too.
     /// `None` when it is not closed; then nothing is left to read.
     ///
-    /// Braces within quotes and comments do not count.
+    /// Where it closes is CEL's to say: braces within its quotes and comments do not count.
     pub(super) fn take_body(&mut self, from: usize) -> Option<Range<usize>> {
-        let bytes = self.text.as_bytes();
-        let mut at = from;
-        let mut depth = 1_usize;
-        // Bounded: every turn takes at least one byte.
-        while let Some(byte) = bytes.get(at) {
-            match byte {
-                b'{' => depth += 1,
-                b'}' => {
-                    depth -= 1;
-                    if depth == 0 {
-                        self.at = at + 1;
-                        return Some(from..at);
-                    }
-                }
-                b'"' | b'\'' => {
-                    at = end_of_cel_text(self.text, from, at);
-                    continue;
-                }
-                b'/' if bytes.get(at + 1) == Some(&b'/') => {
-                    at = bytes.iter().skip(at).position(|b| *b == b'\n').map_or(bytes.len(), |length| at + length);
-                    continue;
-                }
-                _ => {}
-            }
-            at += 1;
-        }
-        self.at = self.text.len();
-        None
+        let length = self.text.get(from..).and_then(condition::body_bytes);
+        self.at = length.map_or(self.text.len(), |length| from + length + 1);
+        length.map(|length| from..from + length)
     }
-}
-
-/// Where the CEL string that begins at `at` ends. One that is not closed ends with its line.
-fn end_of_cel_text(text: &str, from: usize, at: usize) -> usize {
-    let bytes = text.as_bytes();
-    let Some(quote) = bytes.get(at) else {
-        return at;
-    };
-    let is_triple = bytes.get(at + 1) == Some(quote) && bytes.get(at + 2) == Some(quote);
-    let before = text.get(from..at).unwrap_or_default();
-    let prefix = before.rsplit(|c: char| !is_word_char(c)).next().unwrap_or_default();
-    let is_raw = matches!(prefix, "r" | "R" | "br" | "bR" | "Br" | "BR" | "rb" | "rB" | "Rb" | "RB");
-    let mut end = at + if is_triple { 3 } else { 1 };
-    // Bounded: every turn takes at least one byte.
-    while let Some(byte) = bytes.get(end) {
-        if *byte == b'\\' && !is_raw {
-            end += 2;
-        } else if byte == quote && !is_triple {
-            return end + 1;
-        } else if byte == quote && bytes.get(end + 1) == Some(quote) && bytes.get(end + 2) == Some(quote) {
-            return end + 3;
-        } else if *byte == b'\n' && !is_triple {
-            return end;
-        } else {
-            end += 1;
-        }
-    }
-    bytes.len()
 }
 
 /// Letters of any script are words, so that a name in another script is reported as one bad name.

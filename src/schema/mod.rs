@@ -4,7 +4,11 @@
 
 mod types;
 mod plan;
+mod index;
 mod compile;
+mod caveats;
+mod partials;
+mod typecheck;
 mod cycles;
 mod lint;
 mod parser;
@@ -14,13 +18,19 @@ mod print;
 mod diagnostic;
 mod admits;
 mod diff;
+mod reflect;
+mod imports;
 #[cfg(test)]
 mod worlds;
 
 pub use admits::{Refusal, Side};
-pub use compile::{Compiled, compile};
+pub use compile::{Compiled, compile, digest};
 pub use diagnostic::{Colour, Diagnostic, Severity, line_column};
-pub use diff::{Change, diff, removed_forms};
+pub use diff::{Change, diff, narrowed_caveats, new_parents, removed_forms};
+pub use imports::{Composed, Loader, Placed, Source, compose};
 pub use plan::{MemberPlan, Numbers, Plan, PlanExpr, RelationPlan, Targets, Unnumbered};
 pub use print::format;
-pub use types::{AllowedSubject, Definition, Expr, Member, Permission, Quantifier, Relation, Schema, SubjectForm};
+pub use reflect::MemberRef;
+pub use types::{
+    AllowedSubject, CaveatDefinition, Definition, Expr, Member, Permission, Quantifier, Relation, Schema, SubjectForm,
+};

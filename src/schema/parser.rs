@@ -16,7 +16,7 @@ use std::ops::Range;
 /// Words that are never names.
 const KEYWORDS: [&str; 6] = ["definition", "caveat", "relation", "permission", "nil", "with"];
 /// The flags of `use`.
-pub(super) const FLAGS: [&str; 6] = ["expiration", "self", "partial", "import", "typechecking", "hierarchy"];
+const FLAGS: [&str; 6] = ["expiration", "self", "partial", "import", "typechecking", "hierarchy"];
 /// Parameter types nested in one another: `list<list<…>>`. CEL values themselves nest no deeper than this.
 const PARAMETER_DEPTH_MAX: usize = 16;
 
@@ -29,6 +29,11 @@ pub(super) struct Parsed {
 
 /// Reads a whole text.
 pub(super) fn parse(text: &str, limits: &Limits) -> Parsed {
+    parse_under(text, limits, Flags::default())
+}
+
+/// Reads a whole text in which some flags are in use from the start.
+pub(super) fn parse_under(text: &str, limits: &Limits, uses: Flags) -> Parsed {
     let mut lexer = Lexer::new(text);
     let current = lexer.next_token();
     let mut parser = Parser {
@@ -39,7 +44,7 @@ pub(super) fn parse(text: &str, limits: &Limits) -> Parsed {
         previous_end: 0,
         parens: 0,
         parens_max: limits.expression_depth_max,
-        uses: Uses::default(),
+        uses,
         inner_comments: Vec::new(),
         suggester: Suggester::new(),
         diagnostics: Vec::new(),
@@ -53,15 +58,37 @@ pub(super) fn parse(text: &str, limits: &Limits) -> Parsed {
 /// The error is already told.
 struct Told;
 
-/// Which words are words here.
-#[derive(Default)]
-struct Uses {
+/// Which flags are in use, and so which words are words.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Flags {
     expiration: bool,
     self_subject: bool,
     partial: bool,
     import: bool,
     typechecking: bool,
     hierarchy: bool,
+}
+
+impl Flags {
+    /// Takes a flag by its name; an unknown one changes nothing.
+    pub(super) fn set(&mut self, flag: &str) {
+        match flag {
+            "expiration" => self.expiration = true,
+            "self" => self.self_subject = true,
+            "partial" => self.partial = true,
+            "import" => self.import = true,
+            "typechecking" => self.typechecking = true,
+            "hierarchy" => self.hierarchy = true,
+            _ => {}
+        }
+    }
+
+    /// The names of those in use, in the order of `FLAGS`.
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
+        let Flags { expiration, self_subject, partial, import, typechecking, hierarchy } = self;
+        let in_use = [expiration, self_subject, partial, import, typechecking, hierarchy];
+        FLAGS.into_iter().zip(in_use).filter(|(_, in_use)| *in_use).map(|(flag, _)| flag)
+    }
 }
 
 struct Parser<'t> {
@@ -73,7 +100,7 @@ struct Parser<'t> {
     /// Open parentheses.
     parens: usize,
     parens_max: usize,
-    uses: Uses,
+    uses: Flags,
     /// Comments of the statement being read that stand where no node begins.
     inner_comments: Vec<Comment>,
     suggester: Suggester,
@@ -421,21 +448,14 @@ impl Parser<'_> {
             let hint = "flags stand at the top of the schema, before all definitions";
             let _: Told = self.error_with_hint("use-too-late", span, message, hint);
         }
-        match flag.text.as_str() {
-            "expiration" => self.uses.expiration = true,
-            "self" => self.uses.self_subject = true,
-            "partial" => self.uses.partial = true,
-            "import" => self.uses.import = true,
-            "typechecking" => self.uses.typechecking = true,
-            "hierarchy" => self.uses.hierarchy = true,
-            unknown => {
-                let hint = match self.suggester.hint(unknown, FLAGS) {
-                    Some(hint) => hint,
-                    None => format!("flags are {}", FLAGS.map(|flag| format!("`{flag}`")).join(", ")),
-                };
-                let message = format!("unknown flag {}", quoted(unknown));
-                let _: Told = self.error_with_hint("unknown-flag", flag.span.0.clone(), message, hint);
-            }
+        self.uses.set(&flag.text);
+        if !FLAGS.contains(&flag.text.as_str()) {
+            let hint = match self.suggester.hint(&flag.text, FLAGS) {
+                Some(hint) => hint,
+                None => format!("flags are {}", FLAGS.map(|flag| format!("`{flag}`")).join(", ")),
+            };
+            let message = format!("unknown flag {}", quoted(&flag.text));
+            let _: Told = self.error_with_hint("unknown-flag", flag.span.0.clone(), message, hint);
         }
         Ok(ItemKind::Use(flag))
     }

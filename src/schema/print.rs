@@ -1,7 +1,7 @@
 //! The canonical form of a schema's text.
 //!
 //! INVARIANT: printing a tree and parsing that gives the same tree; printing that gives the same text. No comment is
-//! lost. The whole grammar is printed, also what `compile` does not take yet.
+//! lost.
 
 use super::ast::{
     ArrowSign, Block, Caveat, Comment, Expr, ExprKind, File, Form, Item, ItemKind, Member, MemberKind, ParameterType,
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_come_has_its_form_too() {
+    fn flags_caveats_and_partials_have_their_form() {
         check(
             "use expiration use self use partial use typechecking use hierarchy use import import \"./b.zed\"
              caveat c( a int,b list< map<any> > ){ a>1 &&\n     b == {'}': 1}\n  }

@@ -18,8 +18,10 @@ pub enum LogEntry {
     Mark { at: Timestamp, metadata: Box<[u8]> },
     /// A tuple was written; `created` when none was live under its key.
     Put { key: RowKey, value: RowValue, created: bool },
-    /// A tuple was removed.
-    Remove { key: RowKey },
+    /// A tuple was removed; `value` is what stood beside its key, for those who watch.
+    Remove { key: RowKey, value: RowValue },
+    /// A tuple that had ended was collected; `value` is what stood beside its key.
+    Expire { key: RowKey, value: RowValue },
     /// An id got its number.
     Id { of: TypeNum, number: ObjectNum, id: ObjectId },
     /// A name got its number.
@@ -38,6 +40,7 @@ const REMOVE: u8 = 4;
 const ID: u8 = 5;
 const NAME: u8 = 6;
 const SCHEMA: u8 = 7;
+const EXPIRE: u8 = 8;
 
 impl LogEntry {
     /// As stored.
@@ -57,11 +60,8 @@ impl LogEntry {
                 bytes.extend_from_slice(&value.encode());
                 bytes
             }
-            LogEntry::Remove { key } => {
-                let mut bytes = vec![REMOVE];
-                bytes.extend_from_slice(&key.forward());
-                bytes
-            }
+            LogEntry::Remove { key, value } => [&[REMOVE], key.forward().as_slice(), &value.encode()].concat(),
+            LogEntry::Expire { key, value } => [&[EXPIRE], key.forward().as_slice(), &value.encode()].concat(),
             LogEntry::Id { of, number, id } => {
                 let mut bytes = vec![ID];
                 bytes.extend_from_slice(&of.0.to_be_bytes());
@@ -99,7 +99,14 @@ impl LogEntry {
                 let (key, value) = (RowKey::from_forward(key)?, RowValue::decode(value)?);
                 Ok(LogEntry::Put { key, value, created: *tag == CREATE })
             }
-            REMOVE => Ok(LogEntry::Remove { key: RowKey::from_forward(rest)? }),
+            REMOVE => {
+                let (key, value) = row()?;
+                Ok(LogEntry::Remove { key: RowKey::from_forward(key)?, value: RowValue::decode(value)? })
+            }
+            EXPIRE => {
+                let (key, value) = row()?;
+                Ok(LogEntry::Expire { key: RowKey::from_forward(key)?, value: RowValue::decode(value)? })
+            }
             ID => {
                 let id = rest.get(8..).and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or_else(corrupt)?;
                 let id = ObjectId::new(id).map_err(|_| corrupt())?;
@@ -132,7 +139,9 @@ mod tests {
             LogEntry::Mark { at: Timestamp::MAX, metadata: (*b"{}").into() },
             LogEntry::Put { key, value: RowValue::default(), created: true },
             LogEntry::Put { key, value: RowValue { caveat: None, expires_at: Some(Timestamp::MIN) }, created: false },
-            LogEntry::Remove { key },
+            LogEntry::Remove { key, value: RowValue::default() },
+            LogEntry::Remove { key, value: RowValue { caveat: None, expires_at: Some(Timestamp::MAX) } },
+            LogEntry::Expire { key, value: RowValue { caveat: None, expires_at: Some(Timestamp::MIN) } },
             LogEntry::Id { of: TypeNum(1), number: ObjectNum(2), id: ObjectId::new("a:b").unwrap() },
             LogEntry::Name(NewName::Type { number: TypeNum(4), name: TypeName::new("doc").unwrap() }),
             LogEntry::Schema { text: "definition user {}".to_owned() },

@@ -4,9 +4,10 @@
 //! Published before the acknowledgement: every later read sees it.
 
 use super::Shared;
+use super::changelog::LogEntry;
 use super::error::Error;
 use super::high_water::HighWater;
-use super::judge::{Commit, Verdict, judge};
+use super::judge::{Change, Commit, Verdict, judge};
 use super::overlay::{Overlay, State};
 use super::snapshot::Snapshot;
 use crate::model::{Revision, Timestamp};
@@ -22,13 +23,40 @@ pub struct Committed {
     pub revision: Revision,
     /// Tuples written or removed.
     pub changed: u64,
+    /// The same by what became of them.
+    pub tally: Tally,
+}
+
+/// Tuples that a request changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Written where none was live.
+    pub created: u64,
+    /// Written over a live one.
+    pub replaced: u64,
+    pub removed: u64,
+}
+
+impl Tally {
+    fn of(entries: &[LogEntry]) -> Tally {
+        let mut tally = Tally::default();
+        for entry in entries {
+            match entry {
+                LogEntry::Put { created: true, .. } => tally.created += 1,
+                LogEntry::Put { created: false, .. } => tally.replaced += 1,
+                LogEntry::Remove { .. } | LogEntry::Expire { .. } => tally.removed += 1,
+                LogEntry::Mark { .. } | LogEntry::Id { .. } | LogEntry::Name(_) | LogEntry::Schema { .. } => {}
+            }
+        }
+        tally
+    }
 }
 
 /// How the clock is read: once a group.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 pub(super) enum Message {
-    Commit(Commit, SyncSender<Result<Committed, Error>>),
+    Commit(Box<Commit>, SyncSender<Result<Committed, Error>>),
     Close,
 }
 
@@ -44,12 +72,21 @@ pub(super) struct Committer {
     pub(super) stopped: Option<&'static str>,
     pub(super) marked: Revision,
     pub(super) marked_at: Instant,
+    /// Whether tuples that have ended are removed. A test clock, which goes both ways, turns it off.
+    pub(super) collects: bool,
+    pub(super) collected_at: Instant,
 }
 
 /// How often the high-water mark follows.
 const MARK_EVERY: Duration = Duration::from_millis(100);
+/// How often tuples that have ended are looked for.
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
+/// Most that are removed at a time, so that writers do not wait for it.
+const COLLECTED_MAX: usize = 1_000;
 
-type Waiting = (SyncSender<Result<Committed, Error>>, Result<u64, Error>);
+/// Tuples written or removed, and the same by what became of them.
+type Changed = (u64, Tally);
+type Waiting = (SyncSender<Result<Committed, Error>>, Result<Changed, Error>);
 
 impl Committer {
     /// Runs until closed.
@@ -68,11 +105,14 @@ impl Committer {
             if !open {
                 return;
             }
+            if self.collects && self.stopped.is_none() && self.collected_at.elapsed() >= COLLECT_EVERY {
+                self.collect();
+            }
         }
     }
 
     /// Commits the request and what waits behind it; false when a close was among it.
-    fn commit_group(&mut self, first: Commit, reply: SyncSender<Result<Committed, Error>>) -> bool {
+    fn commit_group(&mut self, first: Box<Commit>, reply: SyncSender<Result<Committed, Error>>) -> bool {
         let mut open = true;
         let now = (self.now)().max(self.state.head.at);
         let mut overlay = Overlay::new(&self.state);
@@ -86,7 +126,7 @@ impl Committer {
                 None => judge(&overlay, &commit, now),
             };
             let outcome = match outcome {
-                Ok(verdict) if commit.only_judge => Ok(verdict.changed),
+                Ok(verdict) if commit.only_judge => Ok((verdict.changed, Tally::of(&verdict.entries))),
                 Ok(verdict) => match accept(&mut overlay, verdict, &mut bytes) {
                     Ok(changed) => Ok(changed),
                     Err(error) => {
@@ -143,6 +183,33 @@ impl Committer {
         answer(waiting, head.revision);
     }
 
+    /// Removes tuples that have ended, as a commit like any other: it stands in the changelog.
+    fn collect(&mut self) {
+        self.collected_at = Instant::now();
+        let now = (self.now)().max(self.state.head.at);
+        let mut overlay = Overlay::new(&self.state);
+        let commit = Commit {
+            schema_revision: self.state.head.schema_revision,
+            preconditions: Vec::new(),
+            parents: Arc::default(),
+            change: Change::CollectExpired { limit: COLLECTED_MAX },
+            metadata: Box::default(),
+            only_judge: false,
+        };
+        let sealed = judge(&overlay, &commit, now).and_then(|verdict| {
+            if verdict.changed == 0 {
+                return Ok(None);
+            }
+            accept(&mut overlay, verdict, &mut 0)?;
+            overlay.seal().map(Some)
+        });
+        match sealed {
+            Ok(Some(sealed)) => self.write_and_publish(sealed, Vec::new()),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "tuples that have ended could not be collected; it is tried again"),
+        }
+    }
+
     fn mark(&mut self) {
         self.marked_at = Instant::now();
         let head = self.state.head;
@@ -157,19 +224,20 @@ impl Committer {
     }
 }
 
-fn accept(overlay: &mut Overlay<'_>, verdict: Verdict, bytes: &mut usize) -> Result<u64, Error> {
+fn accept(overlay: &mut Overlay<'_>, verdict: Verdict, bytes: &mut usize) -> Result<Changed, Error> {
+    let tally = Tally::of(&verdict.entries);
     for entry in verdict.entries {
         *bytes += entry_bytes(&entry);
         overlay.apply(entry)?;
     }
-    Ok(verdict.changed)
+    Ok((verdict.changed, tally))
 }
 
 /// About how much an entry adds to the batch.
-fn entry_bytes(entry: &super::changelog::LogEntry) -> usize {
-    use super::changelog::LogEntry;
+fn entry_bytes(entry: &LogEntry) -> usize {
     match entry {
-        LogEntry::Put { .. } | LogEntry::Remove { .. } | LogEntry::Id { .. } | LogEntry::Name(_) => 128,
+        LogEntry::Put { value, .. } => 128 + 2 * value.caveat.as_ref().map_or(0, |caveat| caveat.context.len()),
+        LogEntry::Remove { .. } | LogEntry::Expire { .. } | LogEntry::Id { .. } | LogEntry::Name(_) => 128,
         LogEntry::Mark { metadata, .. } => 64 + metadata.len(),
         LogEntry::Schema { text } => 64 + 2 * text.len(),
     }
@@ -178,7 +246,7 @@ fn entry_bytes(entry: &super::changelog::LogEntry) -> usize {
 fn answer(waiting: Vec<Waiting>, revision: Revision) {
     for (reply, outcome) in waiting {
         // Whoever asked may have gone; the commit stands all the same.
-        let _ = reply.send(outcome.map(|changed| Committed { revision, changed }));
+        let _ = reply.send(outcome.map(|(changed, tally)| Committed { revision, changed, tally }));
     }
 }
 

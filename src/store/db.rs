@@ -15,10 +15,11 @@ const FWD: &str = "fwd";
 const REV: &str = "rev";
 const LOG: &str = "log";
 const DICT: &str = "dict";
+const EXPIRY: &str = "expiry";
 const UNDICT: &str = "undict";
 const META: &str = "meta";
 const SCHEMA: &str = "schema";
-const FAMILIES: [&str; 7] = [FWD, REV, LOG, DICT, UNDICT, META, SCHEMA];
+const FAMILIES: [&str; 8] = [FWD, REV, EXPIRY, LOG, DICT, UNDICT, META, SCHEMA];
 
 /// Memory for blocks of all families together.
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
@@ -31,6 +32,7 @@ const WAL_BYTES_MAX: u64 = 512 << 20;
 pub struct Families<'a> {
     pub fwd: &'a ColumnFamily,
     pub rev: &'a ColumnFamily,
+    pub expiry: &'a ColumnFamily,
     pub log: &'a ColumnFamily,
     pub dict: &'a ColumnFamily,
     pub undict: &'a ColumnFamily,
@@ -79,6 +81,7 @@ impl Db {
             Ok(Families {
                 fwd: family(FWD)?,
                 rev: family(REV)?,
+                expiry: family(EXPIRY)?,
                 log: family(LOG)?,
                 dict: family(DICT)?,
                 undict: family(UNDICT)?,

@@ -22,6 +22,18 @@ pub enum Error {
     /// One call would change more tuples than it may.
     #[error("more than {limit} tuples match")]
     TooManyTuples { limit: usize },
+    /// The tuple would make its object its own ancestor.
+    #[error("`{0}` would make its object an ancestor of itself")]
+    ParentCycle(TupleKey),
+    /// Live tuples of a relation that is to be a `parent` have a cycle.
+    #[error("`{0}` is on a cycle, which a `parent` relation may not have")]
+    CycleInTheWay(TupleKey),
+    /// A write whose ancestors are too many to look through.
+    #[error("more than {limit} ancestors would have to be visited")]
+    TooManyAncestors { limit: usize },
+    /// One replacement would change more tuples than it may.
+    #[error("more than {limit} tuples would change")]
+    TooManyChanges { limit: usize },
     /// 2^32 ids of one type are used up.
     #[error("no number is left for a new id of type `{object_type}`")]
     NumbersUsedUp { object_type: String },

@@ -4,18 +4,21 @@
 
 use super::changelog::LogEntry;
 use super::error::{Error, FormCount};
-use super::keys::{RowKey, SubjectKey};
+use super::hierarchy::Parents;
+use super::keys::{RowKey, SubjectKey, after_prefix, expiring_row, expiry_prefix};
 use super::names::Names;
-use super::overlay::Overlay;
+use super::overlay::{FormKey, Overlay};
 use super::row::{RowCaveat, RowValue};
 use super::scan::{RowScan, forward_prefix};
 use super::snapshot::Direction;
 use crate::model::{
-    MemberNum, ObjectId, ObjectNum, ObjectRef, Precondition, RelationName, RelationTuple, Revision, SubjectKind,
-    SubjectRef, Timestamp, TupleFilter, TupleKey, TupleUpdate, TypeName, TypeNum, UpdateKind,
+    CaveatName, MemberNum, ObjectId, ObjectNum, ObjectRef, Precondition, RelationName, RelationTuple, Revision,
+    SubjectKind, SubjectRef, Timestamp, TupleFilter, TupleKey, TupleUpdate, TypeName, TypeNum, UpdateKind,
 };
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// A request for the committer.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Commit {
     pub schema_revision: Revision,
     pub preconditions: Vec<Precondition>,
     pub change: Change,
+    /// The `parent` relations of that schema.
+    pub parents: Arc<[MemberNum]>,
     /// The caller's metadata as a JSON object.
     pub metadata: Box<[u8]>,
     /// A dry run: judged like any other, and then forgotten.
@@ -37,8 +42,13 @@ pub enum Change {
     Tuples(Vec<TupleUpdate>),
     /// Removes every live tuple that matches, or none if more than `limit` do.
     DeleteMatching { filter: TupleFilter, limit: usize },
+    /// Leaves exactly these tuples live in the object's relation, or changes nothing if more than `limit` would change.
+    /// No two tuples have the same key, and all are of this object and relation.
+    ReplaceSubjects { object: ObjectRef, relation: RelationName, tuples: Vec<RelationTuple>, limit: usize },
     /// Replaces the schema.
     Schema(NewSchema),
+    /// Removes up to `limit` tuples that have ended.
+    CollectExpired { limit: usize },
 }
 
 /// A schema to be put in force.
@@ -47,8 +57,11 @@ pub struct NewSchema {
     pub text: String,
     /// Every definition with all its relations and permissions.
     pub names: Vec<(TypeName, Vec<RelationName>)>,
+    pub caveats: Vec<CaveatName>,
     /// Forms the new schema lacks: no tuple may stand in one.
     pub must_be_empty: Vec<Form>,
+    /// Its `parent` relations, if any is one that was none before.
+    pub new_parents: Vec<(TypeName, RelationName)>,
 }
 
 /// A relation and one form of subject in it.
@@ -60,6 +73,8 @@ pub struct Form {
     pub subject_type: TypeName,
     /// Only of a userset.
     pub subject_relation: Option<RelationName>,
+    pub caveat: Option<CaveatName>,
+    pub expires: bool,
 }
 
 /// What a request comes to.
@@ -85,28 +100,40 @@ pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<V
     }
     let mark = LogEntry::Mark { at: now, metadata: commit.metadata.clone() };
     match &commit.change {
-        Change::Tuples(updates) => judge_tuples(overlay, updates, now, mark),
+        Change::Tuples(updates) => judge_tuples(overlay, updates, &commit.parents, now, mark),
         Change::DeleteMatching { filter, limit } => {
-            let keys = matching(overlay, filter, now, limit.saturating_add(1))?;
-            if keys.len() > *limit {
+            let rows = matching(overlay, filter, now, limit.saturating_add(1))?;
+            if rows.len() > *limit {
                 return Err(Error::TooManyTuples { limit: *limit });
             }
-            let changed = keys.len() as u64;
-            let removals = keys.into_iter().map(|key| LogEntry::Remove { key });
+            let changed = rows.len() as u64;
+            let removals = rows.into_iter().map(|(key, value)| LogEntry::Remove { key, value });
             Ok(Verdict { entries: std::iter::once(mark).chain(removals).collect(), changed })
         }
-        Change::Schema(new) => judge_schema(overlay, new, mark),
+        Change::ReplaceSubjects { object, relation, tuples, limit } => {
+            let wanted = Replacement { object, relation, tuples, limit: *limit };
+            judge_replacement(overlay, &wanted, &commit.parents, now, mark)
+        }
+        Change::Schema(new) => judge_schema(overlay, new, now, mark),
+        Change::CollectExpired { limit } => {
+            let ended = expired(overlay, now, *limit)?;
+            let changed = ended.len() as u64;
+            let ends = ended.into_iter().map(|(key, value)| LogEntry::Expire { key, value });
+            Ok(Verdict { entries: std::iter::once(mark).chain(ends).collect(), changed })
+        }
     }
 }
 
 fn judge_tuples(
     overlay: &Overlay<'_>,
     updates: &[TupleUpdate],
+    parents: &[MemberNum],
     now: Timestamp,
     mark: LogEntry,
 ) -> Result<Verdict, Error> {
     let mut numbering = Numbering { overlay, new: HashMap::new(), next: HashMap::new(), entries: vec![mark] };
     let mut rows = Vec::with_capacity(updates.len());
+    let mut written = Vec::with_capacity(updates.len());
     for update in updates {
         match update.kind {
             UpdateKind::Create | UpdateKind::Touch => {
@@ -115,67 +142,195 @@ fn judge_tuples(
                 if live && update.kind == UpdateKind::Create {
                     return Err(Error::AlreadyExists(update.tuple.key.clone()));
                 }
-                rows.push(LogEntry::Put { key, value: row_value(&update.tuple)?, created: !live });
+                rows.push(LogEntry::Put { key, value: row_value(overlay.names(), &update.tuple)?, created: !live });
+                written.push((key, &update.tuple.key));
             }
             UpdateKind::Delete => {
                 let Some(key) = find_key(overlay, &update.tuple.key)? else { continue };
-                if overlay.row(&key)?.is_some() {
-                    rows.push(LogEntry::Remove { key });
+                if let Some(value) = overlay.row(&key)? {
+                    rows.push(LogEntry::Remove { key, value });
                 }
             }
         }
     }
+    refuse_parent_cycles(overlay, parents, &written, &rows)?;
     let changed = rows.len() as u64;
     let mut entries = numbering.entries;
     entries.append(&mut rows);
     Ok(Verdict { entries, changed })
 }
 
-fn row_value(tuple: &RelationTuple) -> Result<RowValue, Error> {
-    // The schema in force declares no caveats yet, so the engine has refused any tuple that names one.
-    let caveat: Option<RowCaveat> = match &tuple.caveat {
-        None => None,
-        Some(caveat) => return Err(unnamed(caveat.name.as_str())),
-    };
-    Ok(RowValue { caveat, expires_at: tuple.expires_at })
+/// `written` are the rows put, with their tuples as the caller wrote them: ids among them may be new.
+fn refuse_parent_cycles(
+    overlay: &Overlay<'_>,
+    parents: &[MemberNum],
+    written: &[(RowKey, &TupleKey)],
+    rows: &[LogEntry],
+) -> Result<(), Error> {
+    let mut changed = BTreeMap::new();
+    for row in rows {
+        match row {
+            LogEntry::Put { key, .. } => changed.insert(*key, true),
+            LogEntry::Remove { key, .. } => changed.insert(*key, false),
+            LogEntry::Mark { .. }
+            | LogEntry::Expire { .. }
+            | LogEntry::Id { .. }
+            | LogEntry::Name(_)
+            | LogEntry::Schema { .. } => None,
+        };
+    }
+    if !changed.keys().any(|key| parents.contains(&key.relation)) {
+        return Ok(());
+    }
+    let Some(closing) = Parents::new(overlay, parents, changed)?.closing()? else { return Ok(()) };
+    match written.iter().find(|(key, _)| *key == closing) {
+        Some((_, tuple)) => Err(Error::ParentCycle(TupleKey::clone(tuple))),
+        None => Err(Error::Corrupt("a row that no update wrote".to_owned())),
+    }
 }
 
-fn judge_schema(overlay: &Overlay<'_>, new: &NewSchema, mark: LogEntry) -> Result<Verdict, Error> {
-    let in_the_way = tuples_in_forms(overlay, &new.must_be_empty)?;
+/// Exactly these tuples are to stand on a relation of an object.
+struct Replacement<'a> {
+    object: &'a ObjectRef,
+    relation: &'a RelationName,
+    tuples: &'a [RelationTuple],
+    limit: usize,
+}
+
+/// A tuple that stands as it is wanted makes no entry: who watches hears of what changed and of nothing else.
+fn judge_replacement(
+    overlay: &Overlay<'_>,
+    wanted: &Replacement<'_>,
+    parents: &[MemberNum],
+    now: Timestamp,
+    mark: LogEntry,
+) -> Result<Verdict, Error> {
+    let Replacement { object, relation, tuples, limit } = *wanted;
+    let mut numbering = Numbering { overlay, new: HashMap::new(), next: HashMap::new(), entries: vec![mark] };
+    let mut wanted = HashSet::with_capacity(tuples.len());
+    let mut rows = Vec::new();
+    let mut written = Vec::with_capacity(tuples.len());
+    for tuple in tuples {
+        let key = numbering.give(&tuple.key)?;
+        wanted.insert(key);
+        written.push((key, &tuple.key));
+        let value = row_value(overlay.names(), tuple)?;
+        let live = overlay.row(&key)?.filter(|value| value.is_live(now));
+        if live.as_ref() != Some(&value) {
+            rows.push(LogEntry::Put { key, value, created: live.is_none() });
+        }
+    }
+    let names = overlay.names();
+    let of = names.type_number(object.object_type.as_str()).ok_or_else(|| unnamed(object.object_type.as_str()))?;
+    let member = names.member_number(of, relation.as_str()).ok_or_else(|| unnamed(relation.as_str()))?;
+    // An object that never had a tuple has none to remove.
+    if let Some(number) = overlay.number(of, &object.id)? {
+        each_row(overlay, Direction::Forward, &forward_prefix(member, Some(number)), |key| {
+            if !wanted.contains(&key)
+                && let Some(value) = overlay.row(&key)?.filter(|value| value.is_live(now))
+            {
+                rows.push(LogEntry::Remove { key, value });
+            }
+            Ok(if rows.len() > limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+    }
+    if rows.len() > limit {
+        return Err(Error::TooManyChanges { limit });
+    }
+    refuse_parent_cycles(overlay, parents, &written, &rows)?;
+    let changed = rows.len() as u64;
+    let mut entries = numbering.entries;
+    entries.append(&mut rows);
+    Ok(Verdict { entries, changed })
+}
+
+fn row_value(names: &Names, tuple: &RelationTuple) -> Result<RowValue, Error> {
+    let mut value = RowValue { caveat: None, expires_at: tuple.expires_at };
+    if let Some(caveat) = &tuple.caveat {
+        let number = names.caveat_number(caveat.name.as_str()).ok_or_else(|| unnamed(caveat.name.as_str()))?;
+        let context = if caveat.context.is_empty() {
+            Vec::new()
+        } else {
+            serde_json::to_vec(&caveat.context).map_err(|error| Error::Corrupt(format!("a context: {error}")))?
+        };
+        value.caveat = Some(RowCaveat { caveat: number, context: context.into() });
+    }
+    Ok(value)
+}
+
+/// Rows that have ended by now, the earliest first.
+fn expired(overlay: &Overlay<'_>, now: Timestamp, limit: usize) -> Result<Vec<(RowKey, RowValue)>, Error> {
+    let db = &overlay.state().db;
+    let mut keys = Vec::new();
+    db.scan(db.families().expiry, &[], |key, _| {
+        if key >= after_prefix(&expiry_prefix(now)).as_slice() || keys.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        let row = expiring_row(key)?;
+        // A write of the same group may have prolonged or removed it.
+        if let Some(value) = overlay.row(&row)?.filter(|value| !value.is_live(now)) {
+            keys.push((row, value));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(keys)
+}
+
+fn judge_schema(overlay: &Overlay<'_>, new: &NewSchema, now: Timestamp, mark: LogEntry) -> Result<Verdict, Error> {
+    let in_the_way = tuples_in_forms(overlay, &new.must_be_empty, now)?;
     if !in_the_way.is_empty() {
         return Err(Error::TuplesInTheWay(in_the_way));
     }
+    let parents: Vec<MemberNum> = new
+        .new_parents
+        .iter()
+        .filter_map(|(of, name)| {
+            overlay.names().member_number(overlay.names().type_number(of.as_str())?, name.as_str())
+        })
+        .collect();
+    if let Some(key) = Parents::new(overlay, &parents, BTreeMap::new())?.any_cycle()? {
+        let key = tuple_key(overlay.names(), &key, |of, number| overlay.state().dictionary.id(of, number))?;
+        return Err(Error::CycleInTheWay(key));
+    }
     let mut entries = vec![mark];
-    entries.extend(overlay.names().missing(&new.names)?.into_iter().map(LogEntry::Name));
+    entries.extend(overlay.names().missing(&new.names, &new.caveats)?.into_iter().map(LogEntry::Name));
     entries.push(LogEntry::Schema { text: new.text.clone() });
     Ok(Verdict { entries, changed: 0 })
 }
 
-/// Counts, with one sample each, of the forms in which tuples stand. Counters are kept, so this scans nothing but the
-/// way to a sample.
-fn tuples_in_forms(overlay: &Overlay<'_>, forms: &[Form]) -> Result<Vec<FormCount>, Error> {
+/// Counts, with one sample each, of the forms in which live tuples stand. Counters are kept, so nothing is scanned but
+/// the way to a sample; in forms that end, where tuples that have ended may wait to be collected, the live are counted.
+fn tuples_in_forms(overlay: &Overlay<'_>, forms: &[Form], now: Timestamp) -> Result<Vec<FormCount>, Error> {
     let names = overlay.names();
     let mut found = Vec::new();
     for form in forms {
-        let Some((relation, subject)) = numbers_of(names, form) else { continue };
-        let count: u64 = overlay.forms(relation, form.kind, subject).iter().map(|key| overlay.count(key)).sum();
+        let Some(key) = form_key(names, form) else { continue };
+        let mut count = overlay.count(&key);
         if count == 0 {
             continue;
         }
-        let mut sample = None;
         // The shorter way to one: a userset or wildcard by its own postings, a plain subject by the relation's rows.
         let (direction, prefix) = match form.kind {
-            SubjectKind::Plain => (Direction::Forward, forward_prefix(relation, None)),
-            SubjectKind::Userset => (Direction::Reverse, forward_prefix(subject, None)),
-            SubjectKind::Wildcard => (Direction::Reverse, forward_prefix(subject, Some(ObjectNum(0)))),
+            SubjectKind::Plain => (Direction::Forward, forward_prefix(key.relation, None)),
+            SubjectKind::Userset => (Direction::Reverse, forward_prefix(key.subject, None)),
+            SubjectKind::Wildcard => (Direction::Reverse, forward_prefix(key.subject, Some(ObjectNum(0)))),
         };
-        each_row(overlay, direction, &prefix, |key| {
-            if key.relation == relation && key.subject.kind == form.kind && key.subject.member == subject {
-                sample = Some(key);
-                return Ok(ControlFlow::Break(()));
+        let mut live = 0;
+        let mut sample = None;
+        each_row(overlay, direction, &prefix, |row| {
+            let Some(value) = overlay.row(&row)? else { return Ok(ControlFlow::Continue(())) };
+            if FormKey::of(&row, &value) == key && value.is_live(now) {
+                live += 1;
+                sample.get_or_insert(row);
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(if live > 0 && !form.expires { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
+        if form.expires {
+            count = live;
+        }
+        if count == 0 {
+            continue;
+        }
         let sample = sample.map(|key| tuple_key(names, &key, |of, number| overlay.state().dictionary.id(of, number)));
         found.push(FormCount {
             relation: format!("{}#{}", form.object_type, form.relation),
@@ -194,45 +349,63 @@ impl std::fmt::Display for Form {
             (Some(relation), _) => write!(f, "{}#{relation}", self.subject_type),
             (None, SubjectKind::Wildcard) => write!(f, "{}:*", self.subject_type),
             (None, SubjectKind::Plain | SubjectKind::Userset) => write!(f, "{}", self.subject_type),
+        }?;
+        match (&self.caveat, self.expires) {
+            (Some(caveat), true) => write!(f, " with {caveat} and expiration"),
+            (Some(caveat), false) => write!(f, " with {caveat}"),
+            (None, true) => write!(f, " with expiration"),
+            (None, false) => Ok(()),
         }
     }
 }
 
-fn numbers_of(names: &Names, form: &Form) -> Option<(MemberNum, MemberNum)> {
+/// `None` if one of the names never had a number, so that no tuple can stand in the form.
+fn form_key(names: &Names, form: &Form) -> Option<FormKey> {
     let relation = names.member_number(names.type_number(form.object_type.as_str())?, form.relation.as_str())?;
     let subject_type = names.type_number(form.subject_type.as_str())?;
     let subject = match &form.subject_relation {
         Some(name) => names.member_number(subject_type, name.as_str())?,
         None => names.itself(subject_type)?,
     };
-    Some((relation, subject))
+    let caveat = match &form.caveat {
+        Some(name) => names.caveat_number(name.as_str())?.0.saturating_add(1),
+        None => 0,
+    };
+    Some(FormKey { relation, kind: form.kind, subject, caveat, expires: form.expires })
 }
 
-/// Keys of up to `limit` live rows that match.
-fn matching(overlay: &Overlay<'_>, filter: &TupleFilter, now: Timestamp, limit: usize) -> Result<Vec<RowKey>, Error> {
+/// Up to `limit` live rows that match.
+fn matching(
+    overlay: &Overlay<'_>,
+    filter: &TupleFilter,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<(RowKey, RowValue)>, Error> {
     let number = |of: TypeNum, id: &str| match ObjectId::new(id) {
         Ok(id) => overlay.number(of, &id),
         Err(_) => Ok(None),
     };
     let Some(scan) = RowScan::new(filter, overlay.names(), number)? else { return Ok(Vec::new()) };
-    let mut keys = Vec::new();
+    let mut rows = Vec::new();
     for prefix in &scan.prefixes {
-        if keys.len() >= limit {
+        if rows.len() >= limit {
             break;
         }
         each_row(overlay, scan.direction, prefix, |key| {
-            if scan.matches(&key) && overlay.row(&key)?.is_some_and(|value| value.is_live(now)) {
-                keys.push(key);
+            if scan.matches(&key)
+                && let Some(value) = overlay.row(&key)?.filter(|value| value.is_live(now))
+            {
+                rows.push((key, value));
             }
-            Ok(if keys.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            Ok(if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
     }
-    Ok(keys)
+    Ok(rows)
 }
 
 /// Every row under a prefix that is committed or of this group, each once, in no promised order. A row that the group
 /// removed may be named; `Overlay::row` knows.
-fn each_row(
+pub(super) fn each_row(
     overlay: &Overlay<'_>,
     direction: Direction,
     prefix: &[u8],

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! fwd   relation u32 · object u32 · kind u8 · subject member u32 · subject u32          17 bytes
+//! expiry  instant u64 · nanos u32 · the forward key                                     29 bytes
 //! rev   subject member u32 · subject u32 · kind u8 · relation u32 · object u32          17 bytes
 //! ```
 //! `relation` is the number of (definition, relation). `subject member` is the number of (definition, relation) for a
 //! userset and of (definition, `...`) for a plain object or a wildcard; a wildcard's `subject` is 0.
 
 use super::error::Error;
-use crate::model::{MemberNum, ObjectNum, SubjectKind};
+use crate::model::{MemberNum, ObjectNum, SubjectKind, Timestamp};
 
 /// Bytes of a row's key, in either direction.
 pub const ROW_KEY_BYTES: usize = 17;
@@ -80,6 +81,27 @@ fn split(key: &[u8]) -> Result<(u32, u32, SubjectKind, u32, u32), Error> {
     let key: &[u8; ROW_KEY_BYTES] = key.try_into().map_err(|_| bad())?;
     let kind = SubjectKind::from_byte(key[8]).ok_or_else(bad)?;
     Ok((read_u32(key, 0)?, read_u32(key, 4)?, kind, read_u32(key, 9)?, read_u32(key, 13)?))
+}
+
+/// The start of every key in `expiry` of rows that end at this instant. Byte order is time order, before 1970 too.
+#[must_use]
+pub fn expiry_prefix(end: Timestamp) -> [u8; 12] {
+    let mut prefix = [0; 12];
+    let seconds = end.seconds().cast_unsigned() ^ (1 << 63);
+    prefix[0..8].copy_from_slice(&seconds.to_be_bytes());
+    prefix[8..12].copy_from_slice(&end.nanos().to_be_bytes());
+    prefix
+}
+
+/// The key in `expiry` of a row.
+#[must_use]
+pub fn expiry_key(end: Timestamp, key: &RowKey) -> Vec<u8> {
+    [expiry_prefix(end).as_slice(), key.forward().as_slice()].concat()
+}
+
+/// The row that a key in `expiry` names.
+pub fn expiring_row(key: &[u8]) -> Result<RowKey, Error> {
+    RowKey::from_forward(key.get(12..).unwrap_or_default())
 }
 
 /// The first key after all that start with `prefix`; empty when there is none.
@@ -154,6 +176,14 @@ mod tests {
             prop_assert_eq!(RowKey::from_reverse(&a.reverse()).unwrap(), a);
             prop_assert_eq!(a.cmp(&b), a.forward().cmp(&b.forward()));
         }
+    }
+
+    #[test]
+    fn the_order_of_ends_is_the_order_of_their_keys() {
+        let ends = [(i64::MIN >> 30, 0), (-1, 999_999_999), (0, 0), (0, 1), (7, 0)];
+        let ends = ends.map(|(seconds, nanos)| Timestamp::new(seconds, nanos).unwrap());
+        let keys = ends.map(expiry_prefix);
+        assert!(keys.is_sorted());
     }
 
     #[test]

@@ -9,32 +9,39 @@ mod row;
 mod names;
 mod db;
 mod snapshot;
+mod log_reader;
+mod listeners;
 mod dictionary;
 mod scan;
 mod changelog;
 mod overlay;
 mod judge;
+mod hierarchy;
 mod committer;
 mod high_water;
 mod verify;
 
-pub use committer::{Committed, Now};
+pub use changelog::LogEntry;
+pub use committer::{Committed, Now, Tally};
 pub use dictionary::Dictionary;
 pub use error::{Error, FormCount};
 pub use judge::{Change, Commit, Form, NewSchema, tuple_key};
 pub use keys::{ROW_KEY_BYTES, RowKey, SubjectKey};
+pub use listeners::{Listener, Listening};
+pub use log_reader::LogPosition;
 pub use names::Names;
 pub use row::{RowCaveat, RowValue};
 pub use scan::{RowScan, forward_prefix};
 pub use snapshot::{Direction, Snapshot};
 pub use verify::Verified;
 
-use crate::model::{Limits, ObjectNum, Revision, Timestamp, TupleKey, TypeNum};
+use crate::model::{Limits, ObjectNum, RelationTuple, Revision, Timestamp, TupleCaveat, TupleKey, TypeNum};
 use arc_swap::ArcSwap;
 use committer::{Committer, Message};
 use db::Db;
 use hashbrown::HashMap;
 use high_water::HighWater;
+use listeners::Listeners;
 use overlay::{FormKey, Head, State};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -58,6 +65,7 @@ struct Shared {
     recent: Mutex<VecDeque<(Instant, Arc<Snapshot>)>>,
     names: ArcSwap<Names>,
     stopped: AtomicBool,
+    listeners: Listeners,
     snapshots_max: usize,
     snapshot_age_max: Duration,
 }
@@ -68,7 +76,10 @@ impl Shared {
         recent.push_back((Instant::now(), snapshot.clone()));
         self.drop_old(&mut recent);
         drop(recent);
+        let revision = snapshot.revision();
         self.published.store(snapshot);
+        // Who is woken finds the revision published already.
+        self.listeners.tell(revision);
     }
 
     fn forget_old_snapshots(&self) {
@@ -90,6 +101,14 @@ impl Shared {
     }
 }
 
+/// Whether tuples that have ended are removed in the background.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Collector {
+    On,
+    /// Under a clock that may be set back, so that what has ended can live again.
+    Off,
+}
+
 /// An open data folder.
 pub struct Store {
     shared: Arc<Shared>,
@@ -104,7 +123,7 @@ pub struct Store {
 impl Store {
     /// Opens the folder, making it when it is not there. Refused when another has it open, when its format is from
     /// the future, or when it lacks what was acknowledged once.
-    pub fn open(folder: &Path, limits: &Limits, now: Now) -> Result<Store, Error> {
+    pub fn open(folder: &Path, limits: &Limits, now: Now, collector: Collector) -> Result<Store, Error> {
         std::fs::create_dir_all(folder)?;
         let db = Arc::new(Db::open_at(folder)?);
         check_format(&db)?;
@@ -120,6 +139,7 @@ impl Store {
             recent: Mutex::new(VecDeque::from([(Instant::now(), snapshot)])),
             names: ArcSwap::new(state.names.clone()),
             stopped: AtomicBool::new(false),
+            listeners: Listeners::default(),
             snapshots_max: limits.snapshots_max.max(1),
             snapshot_age_max: Duration::from_secs(limits.snapshot_age_max_s),
         });
@@ -135,6 +155,8 @@ impl Store {
             stopped: None,
             marked: Revision(0),
             marked_at: Instant::now(),
+            collects: collector == Collector::On,
+            collected_at: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run())?;
         Ok(Store { shared, dictionary, queue, committer: Mutex::new(Some(thread)), database, incarnation, db })
@@ -185,7 +207,7 @@ impl Store {
             return Err(Error::Stopped("a write to disk failed; check the disk, then restart"));
         }
         let (reply, outcome) = sync_channel(1);
-        match self.queue.try_send(Message::Commit(commit, reply)) {
+        match self.queue.try_send(Message::Commit(Box::new(commit), reply)) {
             Ok(()) => outcome.recv().unwrap_or(Err(Error::Stopped(CLOSED))),
             Err(TrySendError::Full(_)) => Err(Error::QueueFull),
             Err(TrySendError::Disconnected(_)) => Err(Error::Stopped(CLOSED)),
@@ -207,6 +229,30 @@ impl Store {
     /// A row's key as names and ids.
     pub fn tuple_key(&self, key: &RowKey) -> Result<TupleKey, Error> {
         judge::tuple_key(&self.names(), key, |of: TypeNum, number: ObjectNum| self.dictionary.id(of, number))
+    }
+
+    /// A row as a tuple.
+    pub fn tuple(&self, key: &RowKey, value: &RowValue) -> Result<RelationTuple, Error> {
+        let caveat = match &value.caveat {
+            None => None,
+            Some(caveat) => {
+                let name = self.names().caveat_name(caveat.caveat)?.clone();
+                let context = if caveat.context.is_empty() {
+                    crate::model::Context::new()
+                } else {
+                    serde_json::from_slice(&caveat.context)
+                        .map_err(|_| Error::Corrupt("a stored context that is not JSON".to_owned()))?
+                };
+                Some(TupleCaveat { name, context })
+            }
+        };
+        Ok(RelationTuple { key: self.tuple_key(key)?, caveat, expires_at: value.expires_at })
+    }
+
+    /// Calls `hear` after each revision is published, until what is returned is dropped. It is called on the writing
+    /// thread: it must be quick, and neither block nor panic.
+    pub fn listen(&self, hear: Listener) -> Listening {
+        self.shared.listeners.add(hear)
     }
 
     /// Lets the committer finish what it has accepted, then stops it. Later commits are refused.
@@ -273,6 +319,7 @@ fn load_state(db: Arc<Db>, dictionary: Arc<Dictionary>) -> Result<State, Error> 
     added.sort_by_key(|new| match new {
         names::NewName::Type { number, .. } => (0, number.0),
         names::NewName::Member { number, .. } => (1, number.0),
+        names::NewName::Caveat { number, .. } => (2, number.0),
     });
     let mut names = Names::default();
     for new in &added {

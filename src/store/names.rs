@@ -5,7 +5,7 @@
 
 use super::error::Error;
 use super::keys::{numbered, read_u32};
-use crate::model::{MemberNum, RelationName, TypeName, TypeNum};
+use crate::model::{CaveatName, CaveatNum, MemberNum, RelationName, TypeName, TypeNum};
 use hashbrown::HashMap;
 
 /// One addition to the table, as the changelog holds it.
@@ -21,6 +21,10 @@ pub enum NewName {
         of: TypeNum,
         name: Option<RelationName>,
     },
+    Caveat {
+        number: CaveatNum,
+        name: CaveatName,
+    },
 }
 
 /// All names known, both ways. Cloned and replaced whole when a schema adds to it.
@@ -29,6 +33,8 @@ pub struct Names {
     types: Vec<TypeEntry>,
     members: Vec<MemberEntry>,
     by_type: HashMap<TypeName, TypeNum, foldhash::fast::RandomState>,
+    caveats: Vec<CaveatName>,
+    by_caveat: HashMap<CaveatName, CaveatNum, foldhash::fast::RandomState>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +83,17 @@ impl Names {
         self.members.get(number.index()).ok_or_else(|| Error::Corrupt(format!("no member has the number {}", number.0)))
     }
 
+    /// The number of a caveat.
+    #[must_use]
+    pub fn caveat_number(&self, name: &str) -> Option<CaveatNum> {
+        self.by_caveat.get(name).copied()
+    }
+
+    /// A caveat's name.
+    pub fn caveat_name(&self, number: CaveatNum) -> Result<&CaveatName, Error> {
+        self.caveats.get(number.index()).ok_or_else(|| Error::Corrupt(format!("no caveat has the number {}", number.0)))
+    }
+
     /// Every member of a definition, `...` included, ascending.
     #[must_use]
     pub fn members_of(&self, of: TypeNum) -> Vec<MemberNum> {
@@ -84,6 +101,12 @@ impl Names {
         let mut members: Vec<_> = entry.members.values().copied().chain(entry.itself).collect();
         members.sort_unstable();
         members
+    }
+
+    /// Whether any definition has a relation or permission of this name.
+    #[must_use]
+    pub fn has_member_named(&self, name: &str) -> bool {
+        self.types.iter().any(|of| of.members.contains_key(name))
     }
 
     /// How many definitions there are.
@@ -122,12 +145,23 @@ impl Names {
                 }
                 self.members.push(MemberEntry { of: *of, name: name.clone() });
             }
+            NewName::Caveat { number, name } => {
+                if number.index() != self.caveats.len() {
+                    return Err(out_of_turn());
+                }
+                self.caveats.push(name.clone());
+                self.by_caveat.insert(name.clone(), *number);
+            }
         }
         Ok(())
     }
 
-    /// What must be added so that the definition and these members have numbers, in the order they get them.
-    pub fn missing(&self, wanted: &[(TypeName, Vec<RelationName>)]) -> Result<Vec<NewName>, Error> {
+    /// What must be added so that these definitions, members and caveats have numbers, in the order they get them.
+    pub fn missing(
+        &self,
+        wanted: &[(TypeName, Vec<RelationName>)],
+        caveats: &[CaveatName],
+    ) -> Result<Vec<NewName>, Error> {
         let next = |length: usize| {
             u32::try_from(length).map_err(|_| Error::NumbersUsedUp { object_type: "definition".to_owned() })
         };
@@ -153,12 +187,17 @@ impl Names {
                 }
             }
         }
+        let unknown = caveats.iter().filter(|name| self.caveat_number(name.as_str()).is_none());
+        for (n, name) in unknown.enumerate() {
+            new.push(NewName::Caveat { number: CaveatNum(next(self.caveats.len() + n)?), name: name.clone() });
+        }
         Ok(new)
     }
 }
 
 const TYPE: u8 = b't';
 const MEMBER: u8 = b'm';
+const CAVEAT: u8 = b'c';
 /// What a member's `...` is written as; no relation can be called so.
 const ITSELF: &str = "...";
 
@@ -178,6 +217,11 @@ impl NewName {
                 let name = name.as_ref().map_or(ITSELF, RelationName::as_str);
                 (key, numbered(of.0, name.as_bytes()))
             }
+            NewName::Caveat { number, name } => {
+                let mut key = vec![CAVEAT];
+                key.extend_from_slice(&number.0.to_be_bytes());
+                (key, name.as_str().as_bytes().to_vec())
+            }
         }
     }
 
@@ -196,6 +240,10 @@ impl NewName {
                 let name = text(value.get(4..).ok_or_else(corrupt)?)?;
                 let name = if name == ITSELF { None } else { Some(RelationName::new(name).map_err(|_| corrupt())?) };
                 Ok(NewName::Member { number: MemberNum(number), of, name })
+            }
+            Some(&CAVEAT) => {
+                let name = CaveatName::new(text(value)?).map_err(|_| corrupt())?;
+                Ok(NewName::Caveat { number: CaveatNum(number), name })
             }
             Some(_) | None => Err(corrupt()),
         }
@@ -218,15 +266,16 @@ mod tests {
                 .collect()
         };
         let mut names = Names::default();
-        let first = names.missing(&wanted("user;doc viewer view")).unwrap();
-        assert_eq!(first.len(), 6);
+        let caveats = [CaveatName::new("on_call").unwrap()];
+        let first = names.missing(&wanted("user;doc viewer view"), &caveats).unwrap();
+        assert_eq!(first.len(), 7);
         for new in &first {
             let (key, value) = new.encode();
             assert_eq!(&NewName::decode(&key, &value).unwrap(), new);
             names.add(new).unwrap();
         }
-        assert!(names.missing(&wanted("doc view viewer;user")).unwrap().is_empty());
-        let more = names.missing(&wanted("doc edit view")).unwrap();
+        assert!(names.missing(&wanted("doc view viewer;user"), &caveats).unwrap().is_empty());
+        let more = names.missing(&wanted("doc edit view"), &[]).unwrap();
         assert_eq!(
             more,
             [NewName::Member { number: MemberNum(4), of: TypeNum(1), name: RelationName::new("edit").ok() }]

@@ -7,7 +7,7 @@ use super::changelog::{LogEntry, SEAL};
 use super::db::Db;
 use super::dictionary::Dictionary;
 use super::error::Error;
-use super::keys::{RowKey, log_key, numbered};
+use super::keys::{RowKey, expiry_key, log_key, numbered};
 use super::names::{Names, NewName};
 use super::row::RowValue;
 use crate::model::{MemberNum, ObjectId, ObjectNum, Revision, SubjectKind, Timestamp, TypeNum};
@@ -115,6 +115,8 @@ pub struct Overlay<'a> {
     state: &'a State,
     pub revision: Revision,
     rows: BTreeMap<RowKey, Option<RowValue>>,
+    /// Keys of `expiry` that are to be there, or not.
+    ends: BTreeMap<Vec<u8>, bool>,
     ids: HashMap<(TypeNum, ObjectId), ObjectNum>,
     names: Option<Names>,
     counters: HashMap<FormKey, u64>,
@@ -149,6 +151,7 @@ impl<'a> Overlay<'a> {
             state,
             revision: Revision(state.head.revision.0 + 1),
             rows: BTreeMap::new(),
+            ends: BTreeMap::new(),
             ids: HashMap::new(),
             names: None,
             counters: HashMap::new(),
@@ -219,22 +222,6 @@ impl<'a> Overlay<'a> {
         self.counters.get(form).or_else(|| self.state.counters.get(form)).copied().unwrap_or(0)
     }
 
-    /// Forms of a relation and subject that are known, whatever their caveat and expiry.
-    #[must_use]
-    pub fn forms(&self, relation: MemberNum, kind: SubjectKind, subject: MemberNum) -> Vec<FormKey> {
-        let mut forms: Vec<FormKey> = self
-            .state
-            .counters
-            .keys()
-            .chain(self.counters.keys())
-            .filter(|form| form.relation == relation && form.kind == kind && form.subject == subject)
-            .copied()
-            .collect();
-        forms.sort_unstable_by_key(|form| (form.caveat, form.expires));
-        forms.dedup();
-        forms
-    }
-
     /// Takes one entry of the changelog.
     pub fn apply(&mut self, entry: LogEntry) -> Result<(), Error> {
         match &entry {
@@ -244,9 +231,12 @@ impl<'a> Overlay<'a> {
                 let form = FormKey::of(key, value);
                 let count = self.count(&form);
                 self.counters.insert(form, count + 1);
+                if let Some(end) = value.expires_at {
+                    self.ends.insert(expiry_key(end, key), true);
+                }
                 self.rows.insert(*key, Some(value.clone()));
             }
-            LogEntry::Remove { key } => {
+            LogEntry::Remove { key, value: _ } | LogEntry::Expire { key, value: _ } => {
                 self.forget(key)?;
                 self.rows.insert(*key, None);
             }
@@ -272,6 +262,9 @@ impl<'a> Overlay<'a> {
             let count = self.count(&form).checked_sub(1);
             let count = count.ok_or_else(|| Error::Corrupt("a counter below its rows".to_owned()))?;
             self.counters.insert(form, count);
+            if let Some(end) = old.expires_at {
+                self.ends.insert(expiry_key(end, key), false);
+            }
         }
         Ok(())
     }
@@ -291,6 +284,13 @@ impl<'a> Overlay<'a> {
                     batch.delete_cf(families.fwd, key.forward());
                     batch.delete_cf(families.rev, key.reverse());
                 }
+            }
+        }
+        for (key, is_there) in &self.ends {
+            if *is_there {
+                batch.put_cf(families.expiry, key, []);
+            } else {
+                batch.delete_cf(families.expiry, key);
             }
         }
         for ((of, id), number) in &self.ids {

@@ -117,6 +117,17 @@ impl Snapshot {
         })
     }
 
+    /// The stored changelog from a key on.
+    pub(super) fn log_range(
+        &self,
+        from: &[u8],
+        each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.pinned.borrow_dependent().snapshot);
+        scan_range(self.db().borrow_owner(), self.db().families().log, options, from, &[], each)
+    }
+
     /// The text of the schema in force; `None` before the first.
     pub fn schema_text(&self) -> Result<Option<String>, Error> {
         if self.schema_revision == Revision(0) {

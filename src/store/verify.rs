@@ -55,21 +55,30 @@ impl Store {
         for (name, our, their) in [
             ("fwd", ours.fwd, theirs.fwd),
             ("rev", ours.rev, theirs.rev),
+            ("expiry", ours.expiry, theirs.expiry),
             ("dict", ours.dict, theirs.dict),
             ("undict", ours.undict, theirs.undict),
             ("schema", ours.schema, theirs.schema),
             ("log", ours.log, theirs.log),
             ("meta", ours.meta, theirs.meta),
         ] {
-            let differs = || Error::Corrupt(format!("`{name}` differs from what the changelog gives"));
+            let differs = |at: &str| Error::Corrupt(format!("`{name}` differs from what the changelog gives: {at}"));
             let counted = each_key(&self.db, our, |key, value| {
                 // What a database is called is not in its changelog.
                 let own = matches!(key, super::META_FORMAT | super::META_DATABASE | super::META_INCARNATION);
                 let same = own || other.get(their, key)?.is_some_and(|found| found == value);
-                if same { Ok(u64::from(!own)) } else { Err(differs()) }
+                if same { Ok(u64::from(!own)) } else { Err(differs(&format!("the value of key {}", hex(key)))) }
             })?;
-            if each_key(other, their, |_, _| Ok(1))? != counted {
-                return Err(differs());
+            // All of ours are among theirs, so with other counts theirs has more; the first of those is named.
+            let mut missing = None;
+            let due = each_key(other, their, |key, _| {
+                if missing.is_none() && self.db.get(our, key)?.is_none() {
+                    missing = Some(hex(key));
+                }
+                Ok(1)
+            })?;
+            if due != counted {
+                return Err(differs(&format!("key {} is missing", missing.unwrap_or_default())));
             }
             keys += counted;
         }
@@ -90,6 +99,10 @@ fn fold(state: &mut State, revision: Revision, entries: Vec<LogEntry>) -> Result
     state.db.borrow_owner().write(sealed.take_batch())?;
     sealed.settle(state);
     Ok(())
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn each_key(

@@ -1,7 +1,7 @@
 //! How much one question may cost. Exceeding it is an error, never a decision.
 
-use crate::graph;
-use crate::model::{Cancel, Limits};
+use crate::graph::{self, RowKey};
+use crate::model::{Cancel, CaveatNum, Limits};
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -15,12 +15,18 @@ pub enum Error {
     /// Nobody waits for the answer any more.
     #[error("cancelled")]
     Cancelled,
+    /// A caveat that could decide the question could not be evaluated.
+    #[error("the caveat of a tuple failed: {text}")]
+    CaveatFailed { row: RowKey, caveat: CaveatNum, text: String },
     /// The store could not be read.
     #[error(transparent)]
     Graph(#[from] graph::Error),
     /// The plan lacks a member that data or the plan names.
     #[error("the schema has no member number {0}")]
     Unplanned(u32),
+    /// A row carries a caveat that the plan lacks, or a context that is not JSON.
+    #[error("a row's caveat, number {0}, is not of the schema")]
+    UnplannedCaveat(u32),
 }
 
 /// What is left of a question's budget.

@@ -7,12 +7,14 @@
 
 use super::budget::{Budget, Error};
 use super::memo::{Memo, Node};
+use super::reasons::{Conditions, Reason, Reasons};
 use super::trail::{Trail, TrailStep};
-use crate::graph::{RowKey, Rows, SubjectKey, View};
-use crate::model::{MemberNum, Membership, ObjectNum, SubjectKind};
+use crate::graph::{RowKey, RowValue, Rows, SubjectKey, View};
+use crate::model::{Context, MemberNum, Membership, ObjectNum, SubjectKind, Timestamp};
 use crate::schema::{MemberPlan, Plan, PlanExpr, Quantifier, RelationPlan, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
+use std::collections::BTreeSet;
 
 /// Rows read at a time: the first page is small, because the first row often decides.
 const ROWS_FIRST: usize = 32;
@@ -32,16 +34,41 @@ pub struct Found {
     pub membership: Membership,
     /// How a member came to be one, each step with its depth, if that was to be noted.
     pub trail: Vec<(u32, TrailStep)>,
+    /// Of a conditional answer: the context fields that could still decide it, sorted.
+    pub missing: Vec<String>,
+    /// Time alone changes nothing before it: the earliest end of a row that was read.
+    pub valid_until: Option<Timestamp>,
 }
 
-/// Answers one question at one view. `noting` keeps the path to a member.
-pub fn check(plan: &Plan, view: &View, asked: Asked, budget: &mut Budget, noting: bool) -> Result<Found, Error> {
-    let trail = if noting { Trail::noting() } else { Trail::default() };
-    let mut walk =
-        Walk { plan, view, subject: asked.subject, budget, memo: Memo::default(), trail, table: None, subtracted: 0 };
+/// Answers one question at one view, under the context given. `noting` keeps the path to a member.
+pub fn check(
+    plan: &Plan,
+    view: &View,
+    asked: Asked,
+    context: &Context,
+    budget: &mut Budget,
+    noting: bool,
+) -> Result<Found, Error> {
+    let mut walk = Walk {
+        plan,
+        view,
+        subject: asked.subject,
+        budget,
+        memo: Memo::default(),
+        trail: if noting { Trail::noting() } else { Trail::default() },
+        conditions: Conditions::new(context),
+        reasons: Reasons::default(),
+        valid_until: None,
+        table: None,
+        subtracted: 0,
+    };
     let membership = walk.solve(asked.node)?;
-    let trail = if membership == Membership::Member { walk.trail.tell(asked.node) } else { Vec::new() };
-    Ok(Found { membership, trail })
+    let (trail, missing) = match membership {
+        Membership::Member => (walk.trail.tell(asked.node), Vec::new()),
+        Membership::Conditional => (Vec::new(), walk.gather(asked.node)?),
+        Membership::Not => (Vec::new(), Vec::new()),
+    };
+    Ok(Found { membership, trail, missing, valid_until: walk.valid_until })
 }
 
 /// Why a descent ended without an answer.
@@ -64,6 +91,10 @@ struct Walk<'a> {
     budget: &'a mut Budget,
     memo: Memo,
     trail: Trail,
+    conditions: Conditions<'a>,
+    /// Collected only while a conditional answer is being explained.
+    reasons: Reasons,
+    valid_until: Option<Timestamp>,
     /// Present while a component is solved by worklist.
     table: Option<Table>,
     /// How many right operands of `-` are being evaluated. What they ask is below this component, so it is final.
@@ -108,11 +139,14 @@ impl Walk<'_> {
         let value = match self.table.as_mut() {
             Some(_) if self.subtracted > 0 => self.ask_below(node)?,
             Some(table) => match self.memo.final_answer(node) {
-                Some(value) => value,
-                None => table.ask(node),
+                Some(value) => self.known(node, value),
+                None => {
+                    let value = table.ask(node);
+                    self.known(node, value)
+                }
             },
             None => match self.memo.answer(node) {
-                Some(value) => value,
+                Some(value) => self.known(node, value),
                 None => self.descend(node)?,
             },
         };
@@ -120,6 +154,14 @@ impl Walk<'_> {
             self.trail.note(TrailStep::Member(node));
         }
         Ok(value)
+    }
+
+    /// A conditional answer that was worked out before is a reason for what asks it now.
+    fn known(&mut self, node: Node, value: Membership) -> Membership {
+        if value == Membership::Conditional {
+            self.reasons.note(Reason::Node(node));
+        }
+        value
     }
 
     /// Answers a node that has no answer yet, depth first.
@@ -130,6 +172,7 @@ impl Walk<'_> {
         self.budget.spend(1)?;
         self.memo.open(node);
         let mark = self.trail.mark();
+        let reasons = self.reasons.mark();
         let room = self.budget.enter()?;
         let value = room.run(|| self.member(node));
         self.budget.leave(room);
@@ -138,7 +181,8 @@ impl Walk<'_> {
             Membership::Member => self.trail.member(node, mark),
             Membership::Not | Membership::Conditional => self.trail.back_to(mark),
         }
-        self.memo.close(node, value);
+        let is_final = self.memo.close(node, value);
+        self.reasons.settle_node(reasons, node, value, is_final);
         Ok(value)
     }
 
@@ -147,7 +191,10 @@ impl Walk<'_> {
     fn ask_below(&mut self, node: Node) -> Result<Membership, Stop> {
         let table = self.table.take();
         let subtracted = std::mem::take(&mut self.subtracted);
-        let value = self.solve(node);
+        let value = match self.memo.final_answer(node) {
+            Some(value) => Ok(self.known(node, value)),
+            None => self.solve(node),
+        };
         self.table = table;
         self.subtracted = subtracted;
         Ok(value?)
@@ -162,6 +209,7 @@ impl Walk<'_> {
         while let Some(node) = self.table.as_mut().and_then(Table::next) {
             self.budget.spend(1)?;
             let mark = self.trail.mark();
+            let reasons = self.reasons.mark();
             let value = match self.member(node) {
                 Ok(value) => value,
                 Err(Stop::Failed(error)) => return Err(error),
@@ -172,6 +220,8 @@ impl Walk<'_> {
                 Membership::Member => self.trail.member(node, mark),
                 Membership::Not | Membership::Conditional => self.trail.back_to(mark),
             }
+            // A value that may still rise has no reasons yet; `gather` finds them when all is settled.
+            self.reasons.settle(reasons, Membership::Not);
             if let Some(table) = self.table.as_mut() {
                 table.rise(node, value);
             }
@@ -180,7 +230,64 @@ impl Walk<'_> {
         for (node, cell) in &table.cells {
             self.memo.settle(*node, cell.value);
         }
-        Ok(table.cells.get(&root).map_or(Membership::Not, |cell| cell.value))
+        let value = table.cells.get(&root).map_or(Membership::Not, |cell| cell.value);
+        Ok(self.known(root, value))
+    }
+
+    /// The fields that could still decide a conditional node. Gathered now, because only now all values are final.
+    ///
+    /// A caveat that failed is unknown while combining. Here the rest has not decided, so the question fails.
+    fn gather(&mut self, root: Node) -> Result<Vec<String>, Error> {
+        let mut missing = BTreeSet::new();
+        let mut seen: HashSet<Node, RandomState> = HashSet::default();
+        let mut stack = vec![root];
+        // Bounded: each conditional node is visited once.
+        while let Some(node) = stack.pop() {
+            if !seen.insert(node) {
+                continue;
+            }
+            self.budget.spend(1)?;
+            let reasons = match self.reasons.of(node) {
+                Some(reasons) => reasons.to_vec(),
+                None => self.reasons_over_settled(node)?,
+            };
+            for reason in reasons {
+                match reason {
+                    Reason::Node(node) => stack.push(node),
+                    Reason::Missing(fields) => missing.extend(fields.iter().cloned()),
+                    Reason::Failed(row, caveat, text) => {
+                        return Err(Error::CaveatFailed { row, caveat, text: text.to_string() });
+                    }
+                }
+            }
+        }
+        Ok(missing.into_iter().collect())
+    }
+
+    /// The reasons of a node that a worklist settled, over the settled values around it. They may name a field that
+    /// only leads back to the node: a component that needs a worklist is told more, never less.
+    fn reasons_over_settled(&mut self, node: Node) -> Result<Vec<Reason>, Error> {
+        let mark = self.reasons.mark();
+        match self.member(node) {
+            Ok(_) => Ok(self.reasons.take_since(mark)),
+            Err(Stop::Failed(error)) => Err(error),
+            // Everything asked is settled, so nothing is worked out.
+            Err(Stop::Thrashing) => Ok(Vec::new()),
+        }
+    }
+
+    /// What a row is worth: its caveat's value under what is stored with it and the request's context.
+    fn condition(&mut self, key: RowKey, value: &RowValue) -> Result<Membership, Stop> {
+        self.valid_until = match (self.valid_until, value.expires_at) {
+            (Some(known), Some(end)) => Some(known.min(end)),
+            (known, end) => known.or(end),
+        };
+        match &value.caveat {
+            None => Ok(Membership::Member),
+            Some(caveat) => {
+                self.conditions.judge(self.plan, self.budget, &mut self.reasons, key, caveat).map_err(Stop::Failed)
+            }
+        }
     }
 
     fn member(&mut self, node: Node) -> Result<Membership, Stop> {
@@ -192,41 +299,60 @@ impl Walk<'_> {
     }
 
     /// A relation holds for a subject that a live row names; or, if it is a plain object, whose type's wildcard a row
-    /// names; or that has a userset which a row names.
+    /// names; or that has a userset which a row names. Each as far as the row's caveat says.
     fn relation(&mut self, relation: &RelationPlan, node: Node) -> Result<Membership, Stop> {
         let subject = self.subject;
-        if relation.admits(subject.kind, subject.member) && self.has(node, subject)? {
-            return Ok(Membership::Member);
+        let mut most = Membership::Not;
+        if relation.admits(subject.kind, subject.member) {
+            most = self.row(node, subject)?;
         }
-        if subject.kind == SubjectKind::Plain && relation.admits(SubjectKind::Wildcard, subject.member) {
+        if most < Membership::Member
+            && subject.kind == SubjectKind::Plain
+            && relation.admits(SubjectKind::Wildcard, subject.member)
+        {
             let everybody = SubjectKey { kind: SubjectKind::Wildcard, member: subject.member, object: ObjectNum(0) };
-            if self.has(node, everybody)? {
-                return Ok(Membership::Member);
-            }
+            most = most.max(self.row(node, everybody)?);
         }
-        if !relation.has_usersets {
-            return Ok(Membership::Not);
+        if most == Membership::Member || !relation.has_usersets {
+            return Ok(most);
         }
-        self.any_row(node.member, node.object, Kinds::Usersets, |walk, userset| {
+        let members = self.any_row(node.member, node.object, Kinds::Usersets, |walk, userset| {
             walk.ask(Node { member: userset.member, object: userset.object }).map(Some)
-        })
+        })?;
+        Ok(most.max(members))
     }
 
-    fn has(&mut self, node: Node, subject: SubjectKey) -> Result<bool, Stop> {
+    /// The worth of one very row; Not if it is not live.
+    fn row(&mut self, node: Node, subject: SubjectKey) -> Result<Membership, Stop> {
         self.budget.spend(1)?;
         let key = RowKey { relation: node.member, object: node.object, subject };
-        let found = self.view.has(&key)?;
-        if found {
+        let Some(value) = self.view.row(&key)? else { return Ok(Membership::Not) };
+        let worth = self.condition(key, &value)?;
+        if worth == Membership::Member {
             self.trail.note(TrailStep::Row(key));
         }
-        Ok(found)
+        Ok(worth)
     }
 
     /// Kleene's three values over the expression: union is max, intersection min, exclusion `min(base, not b)`.
     /// Recursion is bounded by the depth the schema's parser allows.
     fn expr(&mut self, expr: &PlanExpr, here: Node) -> Result<Membership, Stop> {
+        let mark = self.reasons.mark();
+        let value = self.combine(expr, here)?;
+        self.reasons.settle(mark, value);
+        Ok(value)
+    }
+
+    fn combine(&mut self, expr: &PlanExpr, here: Node) -> Result<Membership, Stop> {
         match expr {
             PlanExpr::Nil => Ok(Membership::Not),
+            PlanExpr::Itself(itself) => {
+                // A wildcard never asks, and a userset of this very object is not the object.
+                let is_itself = self.subject.kind == SubjectKind::Plain
+                    && self.subject.member == *itself
+                    && self.subject.object == here.object;
+                Ok(if is_itself { Membership::Member } else { Membership::Not })
+            }
             PlanExpr::Member(member) => self.ask(Node { member: *member, object: here.object }),
             PlanExpr::Arrow { relation, targets, quantifier } => {
                 self.arrow(*relation, here.object, targets, *quantifier)
@@ -268,6 +394,7 @@ impl Walk<'_> {
                 let excluded = match **subtracted {
                     PlanExpr::Member(member) => Node { member, object: here.object },
                     PlanExpr::Nil
+                    | PlanExpr::Itself(_)
                     | PlanExpr::Arrow { .. }
                     | PlanExpr::Union(_)
                     | PlanExpr::Intersection(_)
@@ -315,14 +442,20 @@ impl Walk<'_> {
         let mark = self.trail.mark();
         loop {
             let (rows, next) = self.rows(relation, object, kinds, from)?;
-            for subject in rows {
-                self.trail.note(TrailStep::Row(RowKey { relation, object, subject }));
-                let value = each(self, subject)?.unwrap_or(Membership::Not);
-                if value == Membership::Member {
-                    return Ok(value);
+            for (subject, value) in rows {
+                let key = RowKey { relation, object, subject };
+                self.trail.note(TrailStep::Row(key));
+                let reasons = self.reasons.mark();
+                let mut worth = self.condition(key, &value)?;
+                if worth > Membership::Not {
+                    worth = worth.min(each(self, subject)?.unwrap_or(Membership::Not));
+                }
+                self.reasons.settle(reasons, worth);
+                if worth == Membership::Member {
+                    return Ok(worth);
                 }
                 self.trail.back_to(mark);
-                most = most.max(value);
+                most = most.max(worth);
             }
             if next.is_none() {
                 return Ok(most);
@@ -342,13 +475,17 @@ impl Walk<'_> {
         let mut from = None;
         loop {
             let (rows, next) = self.rows(relation, object, Kinds::All, from)?;
-            for subject in rows {
-                self.trail.note(TrailStep::Row(RowKey { relation, object, subject }));
-                let value = least.unwrap_or(Membership::Member).min(each(self, subject)?);
-                if value == Membership::Not {
-                    return Ok(value);
+            for (subject, value) in rows {
+                let key = RowKey { relation, object, subject };
+                self.trail.note(TrailStep::Row(key));
+                let mut worth = self.condition(key, &value)?;
+                if worth > Membership::Not {
+                    worth = worth.min(each(self, subject)?);
                 }
-                least = Some(value);
+                if worth == Membership::Not {
+                    return Ok(worth);
+                }
+                least = Some(least.unwrap_or(Membership::Member).min(worth));
             }
             if next.is_none() {
                 return Ok(least.unwrap_or(Membership::Not));

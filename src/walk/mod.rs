@@ -8,6 +8,7 @@ mod check;
 mod budget;
 mod memo;
 mod trail;
+mod reasons;
 
 pub use budget::{Budget, Error};
 pub use check::{Asked, Found, check};

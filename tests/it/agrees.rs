@@ -4,13 +4,20 @@
 //! threads, writes elsewhere, or on the witness being asked for. `PROCURA_DECISIONS` sets how many, `PROCURA_SEED`
 //! replays; a disagreement prints seed, schema, tuples, question and both answers.
 
-use crate::engines::{TestEngine, told, write_request};
-use crate::worlds::{Asked, Rng, Trouble, World, number, seed};
-use procura::engine::CheckOptions;
-use procura::model::{
-    Consistency, Decision, ObjectRef, Question, RelationName, Step, TupleUpdate, UpdateKind, Witness,
+use crate::caveats::{Given, Names, names_of, names_told};
+use crate::engines::{schema_request, told, write_request};
+use crate::oracle::{Flip, Truth};
+use crate::worlds::{
+    Asked, Due, Fails, Instant, Rng, SECOND, START, Trouble, World, context, decision, number, random_given, seed,
+    timestamp,
 };
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use procura::engine::{Answer, CheckOptions, Clock, Collector, Engine, Error, Options};
+use procura::model::{
+    Consistency, ConsistencyToken, Decision, ObjectRef, Question, RelationName, Step, Timestamp, TupleUpdate,
+    UpdateKind, Witness,
+};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Worlds that share one engine (opening one costs more than a world), each under a prefix of its own.
 const WORLDS_PER_BATCH: usize = 20;
@@ -18,20 +25,109 @@ const SUBJECTS_PER_WORLD: usize = 12;
 const NOISE: &str = "definition noise/user {}\n\
     definition noise/doc {\n  relation viewer: noise/user | noise/doc#viewer\n  permission view = viewer\n}\n";
 
+/// Contexts that the questions of one round are asked under.
+const CONTEXTS_PER_ROUND: usize = 3;
+
 /// A question, what the oracle says, and whose world it is of.
 struct Expected {
     world: usize,
     asked: Asked,
     question: Question,
-    decision: Decision,
+    due: Due,
+    /// The first later instant at which the oracle says something else.
+    changes_at: Option<Instant>,
+    given: Arc<Given>,
+    /// What was said first: however it is asked again, that stands, to the names that are missing.
+    said: OnceLock<Said>,
 }
 
-struct Batch {
+/// A decision and what is missing; `None` where the question failed.
+type Said = Option<(Decision, Names)>;
+
+/// A clock that stands where it is set.
+struct Dial(AtomicI64);
+
+impl Clock for Dial {
+    fn now(&self) -> Timestamp {
+        timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// An engine whose time is set by the test. What has ended stays stored: it must not matter.
+pub struct Timed {
+    // Declared before the folder: it closes first.
+    engine: Option<Engine>,
+    dial: Arc<Dial>,
+    folder: tempfile::TempDir,
+}
+
+impl Timed {
+    pub fn with_schema(text: &str) -> Timed {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut timed = Timed { engine: None, dial: Arc::new(Dial(AtomicI64::new(START))), folder };
+        timed.reopen();
+        if let Err(error) = timed.write_schema(schema_request(text)) {
+            panic!("{}\n{text}", told(&error));
+        }
+        timed
+    }
+
+    fn reopen(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.close();
+        }
+        let clock = self.dial.clone();
+        let options = Options { clock, collector: Collector::Off, ..Options::at(self.folder.path()) };
+        self.engine = Some(Engine::open(options).unwrap_or_else(|error| panic!("{}", told(&error))));
+    }
+
+    pub fn update(&self, updates: Vec<TupleUpdate>) {
+        for part in updates.chunks(10_000) {
+            if let Err(error) = self.write_tuples(write_request(part.to_vec())) {
+                panic!("{}", told(&error));
+            }
+        }
+    }
+
+    pub fn token_now(&self) -> ConsistencyToken {
+        self.token(self.info().expect("what it is").revision)
+    }
+
+    pub fn set(&self, now: Instant) {
+        self.dial.0.store(now, Ordering::SeqCst);
+    }
+
+    fn now(&self) -> Instant {
+        self.dial.0.load(Ordering::SeqCst)
+    }
+}
+
+impl std::ops::Deref for Timed {
+    type Target = Engine;
+    fn deref(&self) -> &Engine {
+        self.engine.as_ref().expect("it is open")
+    }
+}
+
+/// What was compared, over all batches.
+#[derive(Default)]
+struct Tally {
+    conditional: AtomicU64,
+    failed: AtomicU64,
+    /// Conditional answers that name a parameter which was not seen to decide.
+    too_many_names: AtomicU64,
+    /// Errors though no failing condition was seen to decide.
+    fails_needlessly: AtomicU64,
+    with_an_end: AtomicU64,
+}
+
+struct Batch<'a> {
     number: u64,
     seed: u64,
     rng: Rng,
     worlds: Vec<World>,
-    engine: TestEngine,
+    engine: Timed,
+    tally: &'a Tally,
 }
 
 #[test]
@@ -39,6 +135,7 @@ fn the_engine_agrees_with_the_oracle() {
     let seed = seed("the_engine_agrees_with_the_oracle");
     let wanted = number("PROCURA_DECISIONS", 1_000_000);
     let (decided, next, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let tally = Tally::default();
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(4);
     let troubles: Vec<Trouble> = std::thread::scope(|scope| {
         let work = || {
@@ -46,7 +143,7 @@ fn the_engine_agrees_with_the_oracle() {
             // Bounded: each batch decides something, and a failed one ends the others.
             while decided.load(Ordering::Relaxed) < wanted && !stop.load(Ordering::Relaxed) {
                 let ends_all = StopUnlessDone { stop: &stop, done: false };
-                let batch = Batch::draw(seed, next.fetch_add(1, Ordering::Relaxed));
+                let batch = Batch::draw(seed, next.fetch_add(1, Ordering::Relaxed), &tally);
                 decided.fetch_add(batch.run(&mut trouble), Ordering::Relaxed);
                 ends_all.done();
             }
@@ -60,6 +157,15 @@ fn the_engine_agrees_with_the_oracle() {
     });
     let batches = next.load(Ordering::Relaxed);
     println!("{} decisions agree, in {batches} batches of {WORLDS_PER_BATCH} worlds", decided.load(Ordering::Relaxed));
+    let told = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    println!(
+        "{} conditional ({} name a field that does not decide), {} errors ({} though no failure decides), {} with an end",
+        told(&tally.conditional),
+        told(&tally.too_many_names),
+        told(&tally.failed),
+        told(&tally.fails_needlessly),
+        told(&tally.with_an_end)
+    );
     for trouble in &troubles {
         println!("of the worlds measured: {}", trouble.told());
     }
@@ -84,40 +190,49 @@ impl Drop for StopUnlessDone<'_> {
     }
 }
 
-impl Batch {
-    fn draw(seed: u64, number: u64) -> Batch {
+impl Batch<'_> {
+    fn draw(seed: u64, number: u64, tally: &Tally) -> Batch<'_> {
         let mut rng = Rng::part(seed, number);
         let worlds: Vec<World> = (0..WORLDS_PER_BATCH).map(|n| World::random(&mut rng, &format!("w{n}"))).collect();
-        let schema: String = worlds.iter().map(|world| world.schema.print()).collect();
-        let engine = TestEngine::with_schema(&format!("{schema}{NOISE}"));
-        Batch { number, seed, rng, worlds, engine }
+        let schema: String = worlds.iter().map(|world| world.schema.print_body()).collect();
+        let engine = Timed::with_schema(&format!("use expiration\nuse self\n{schema}{NOISE}"));
+        Batch { number, seed, rng, worlds, engine, tally }
     }
 
     /// Every way to ask; how many decisions were compared.
     fn run(mut self, trouble: &mut Trouble) -> u64 {
         let mut decided = 0;
-        let tuples = self.worlds.iter().flat_map(|world| world.tuples.iter().map(|tuple| world.relation_tuple(tuple)));
-        self.engine.touch_parsed(tuples);
+        let touch = |tuple| TupleUpdate { kind: UpdateKind::Touch, tuple };
+        self.engine.update(self.worlds.iter().flat_map(World::relation_tuples).map(touch).collect());
         let first = self.engine.token_now();
-        let at_first = self.expected();
+        let at_first = self.expected(WORLDS_PER_BATCH);
         decided += self.ask_in_bulk(&at_first, Consistency::Newest);
         decided += self.ask_one_by_one(&at_first, 24);
 
+        let before = self.worlds.clone();
         self.write_changes();
-        // The old state is still there for who asks for it.
+        // The old state is still there for who asks for it; what has ended since has ended there too.
         decided += self.ask_in_bulk(&at_first[..at_first.len() / 8], Consistency::AtExactSnapshot(first));
+        self.engine.set(START + 10 * SECOND);
+        let now = std::mem::replace(&mut self.worlds, before);
+        let at_first = self.expected(3);
+        decided += self.ask_in_bulk(&at_first, Consistency::AtExactSnapshot(first));
+        self.worlds = now;
+
         let second = self.engine.token_now();
-        let at_second = self.expected();
+        let at_second = self.expected(WORLDS_PER_BATCH);
         decided += self.ask_in_bulk(&at_second, Consistency::AtLeastAsFresh(second));
         decided += self.ask_one_by_one(&at_second, 24);
 
+        self.engine.set(START + 20 * SECOND);
         self.write_changes();
-        let at_third = self.expected();
+        let at_third = self.expected(WORLDS_PER_BATCH);
         decided += self.ask_in_bulk(&at_third, Consistency::Newest);
         decided += self.ask_beside_a_writer(&at_third);
 
         if self.number.is_multiple_of(4) {
-            self.engine.assert_verified();
+            let scratch = tempfile::tempdir().expect("a temporary folder");
+            self.engine.verify(scratch.path()).unwrap_or_else(|error| panic!("{}", told(&error)));
             self.engine.reopen();
             decided += self.ask_in_bulk(&at_third, Consistency::Newest);
             decided += self.ask_one_by_one(&at_third, 48);
@@ -125,22 +240,45 @@ impl Batch {
         if self.number < 2 {
             for world in &self.worlds {
                 let subjects = world.some_subjects(&mut self.rng, SUBJECTS_PER_WORLD);
-                trouble.measure(world, &subjects);
+                trouble.measure(world, &subjects, &random_given(&mut self.rng), self.engine.now());
             }
+        }
+        // Nothing but time passes, to each instant before an end and to the end itself.
+        for later in [25 * SECOND - 1, 25 * SECOND, 30 * SECOND, 30 * SECOND + 1, 1_000 * SECOND] {
+            self.engine.set(START + later);
+            let at_later = self.expected(2);
+            decided += self.ask_in_bulk(&at_later, Consistency::Newest);
         }
         decided
     }
 
-    /// All questions of all worlds about some subjects, shuffled.
-    fn expected(&mut self) -> Vec<Expected> {
+    /// All questions of the first worlds about some subjects, shuffled, each under one of a few contexts.
+    fn expected(&mut self, worlds: usize) -> Vec<Expected> {
+        let now = self.engine.now();
+        let contexts: Vec<Arc<Given>> =
+            (0..CONTEXTS_PER_ROUND).map(|_| Arc::new(random_given(&mut self.rng))).collect();
         let mut all = Vec::new();
-        for (n, world) in self.worlds.iter().enumerate() {
+        for (n, world) in self.worlds.iter().enumerate().take(worlds) {
             for subject in world.some_subjects(&mut self.rng, SUBJECTS_PER_WORLD) {
-                all.extend(world.answers(subject).into_iter().map(|(asked, decision)| Expected {
-                    world: n,
-                    asked,
-                    question: world.question(asked),
-                    decision,
+                let given = self.rng.pick(&contexts).clone();
+                let later: Vec<(Instant, Vec<Vec<Truth>>)> = world
+                    .ends_after(now)
+                    .into_iter()
+                    .map(|end| (end, world.held(&world.rows(&given, end, Flip::None), subject)))
+                    .collect();
+                all.extend(world.due(subject, &given, now).into_iter().map(|(asked, due)| {
+                    Expected {
+                        world: n,
+                        asked,
+                        question: world.question(asked),
+                        due,
+                        changes_at: later
+                            .iter()
+                            .find(|(_, held)| held[asked.object][asked.member] != due.truth)
+                            .map(|(end, _)| *end),
+                        given: given.clone(),
+                        said: OnceLock::new(),
+                    }
                 }));
             }
         }
@@ -149,30 +287,32 @@ impl Batch {
     }
 
     fn write_changes(&mut self) {
-        let mut updates = Vec::new();
-        for world in &mut self.worlds {
-            let (touched, deleted) = world.random_changes(&mut self.rng);
-            let update = |kind, tuple| TupleUpdate { kind, tuple: world.relation_tuple(tuple) };
-            updates.extend(touched.iter().map(|tuple| update(UpdateKind::Touch, tuple)));
-            updates.extend(deleted.iter().map(|tuple| update(UpdateKind::Delete, tuple)));
-        }
+        let now = self.engine.now();
+        let mut updates: Vec<TupleUpdate> =
+            self.worlds.iter_mut().flat_map(|world| world.random_changes(&mut self.rng, now)).collect();
         self.rng.shuffle(&mut updates);
         self.engine.update(updates);
     }
 
     fn ask_in_bulk(&self, expected: &[Expected], consistency: Consistency) -> u64 {
-        let options = CheckOptions { consistency, ..CheckOptions::default() };
-        for part in expected.chunks(5_000) {
-            let questions: Vec<Question> = part.iter().map(|one| one.question.clone()).collect();
-            let bulk = match self.engine.check_bulk(&questions, &options) {
-                Ok(bulk) => bulk,
-                Err(error) => panic!("seed {} batch {}: {}", self.seed, self.number, told(&error)),
-            };
-            assert_eq!(bulk.answers.len(), part.len(), "one answer a question");
-            for (one, answer) in part.iter().zip(bulk.answers) {
-                match answer {
-                    Ok(answer) => self.compare(one, answer.decision, "in bulk", consistency),
-                    Err(error) => self.disagree(one, &told(&error), "in bulk", consistency),
+        let mut contexts: Vec<&Arc<Given>> = Vec::new();
+        for one in expected {
+            if !contexts.iter().any(|known| Arc::ptr_eq(known, &one.given)) {
+                contexts.push(&one.given);
+            }
+        }
+        for given in contexts {
+            let under: Vec<&Expected> = expected.iter().filter(|one| Arc::ptr_eq(&one.given, given)).collect();
+            let options = CheckOptions { consistency, context: context(given), ..CheckOptions::default() };
+            for part in under.chunks(5_000) {
+                let questions: Vec<Question> = part.iter().map(|one| one.question.clone()).collect();
+                let bulk = match self.engine.check_bulk(&questions, &options) {
+                    Ok(bulk) => bulk,
+                    Err(error) => panic!("seed {} batch {}: {}", self.seed, self.number, told(&error)),
+                };
+                assert_eq!(bulk.answers.len(), part.len(), "one answer a question");
+                for (one, answer) in part.iter().zip(bulk.answers) {
+                    self.compare(one, &answer, "in bulk", consistency);
                 }
             }
         }
@@ -183,23 +323,18 @@ impl Batch {
     fn ask_one_by_one(&self, expected: &[Expected], every: usize) -> u64 {
         let mut decided = 0;
         for (n, one) in expected.iter().step_by(every).enumerate() {
-            let options = CheckOptions { explain: n % 2 == 0, ..CheckOptions::default() };
-            match self.engine.check(&one.question, &options) {
-                Ok(found) => {
-                    self.compare(one, found.answer.decision, "alone", Consistency::Newest);
-                    assert!(!found.historical, "newest is not historical");
-                    let witness = found.answer.witness;
-                    assert_eq!(
-                        witness.is_some(),
-                        options.explain && one.decision == Decision::Allow,
-                        "{:?}",
-                        one.question
-                    );
-                    if let Some(witness) = witness {
-                        self.follow(one, &witness);
-                    }
+            let explain = n % 2 == 0;
+            let options = CheckOptions { explain, context: context(&one.given), ..CheckOptions::default() };
+            let found = self.engine.check(&one.question, &options);
+            assert!(!found.as_ref().is_ok_and(|found| found.historical), "newest is not historical");
+            let answer = found.map(|found| found.answer);
+            self.compare(one, &answer, "alone", Consistency::Newest);
+            if let Ok(Answer { witness, .. }) = answer {
+                let is_due = explain && one.due.truth == Truth::Allow;
+                assert_eq!(witness.is_some(), is_due, "{:?}", one.question);
+                if let Some(witness) = witness {
+                    self.follow(one, &witness);
                 }
-                Err(error) => self.disagree(one, &told(&error), "alone", Consistency::Newest),
             }
             decided += 1;
         }
@@ -209,18 +344,22 @@ impl Batch {
     /// A witness may show any path, but each of its steps must be so.
     fn follow(&self, one: &Expected, witness: &Witness) {
         let world = &self.worlds[one.world];
-        let answers = world.answers(one.asked.subject);
+        let rows = world.rows(&one.given, self.engine.now(), Flip::None);
+        let held = world.held(&rows, one.asked.subject);
         let is_so = |object: &ObjectRef, member: &RelationName| {
             let question =
                 Question { object: object.clone(), permission: member.clone(), subject: one.question.subject.clone() };
-            answers.iter().find(|(asked, _)| world.question(*asked) == question).map(|(_, decision)| *decision)
+            let asked = world.asked(one.asked.subject).find(|asked| world.question(*asked) == question)?;
+            Some(held[asked.object][asked.member])
         };
         assert!(!witness.steps.is_empty(), "{:?} is allowed by nothing", one.question);
         for step in &witness.steps {
             let holds = match step {
-                Step::Tuple { tuple, .. } => world.tuples.iter().any(|there| world.relation_tuple(there).key == *tuple),
+                Step::Tuple { tuple, .. } => rows.iter().any(|(there, worth)| {
+                    *worth == Truth::Allow && world.relation_tuple(there, &Default::default()).key == *tuple
+                }),
                 Step::Itself { subject, .. } => *subject == one.question.subject,
-                Step::Member { object, member, .. } => is_so(object, member) == Some(Decision::Allow),
+                Step::Member { object, member, .. } => is_so(object, member) == Some(Truth::Allow),
                 // It names the permission that subtracts; what it subtracts may have no name of its own.
                 Step::Excluded { object, permission, .. } => is_so(object, permission).is_some(),
             };
@@ -269,25 +408,81 @@ impl Batch {
         part.len() as u64
     }
 
-    fn compare(&self, one: &Expected, said: Decision, how: &str, consistency: Consistency) {
-        if said != one.decision {
-            self.disagree(one, said.as_str(), how, consistency);
+    fn compare(&self, one: &Expected, answer: &Result<Answer, Error>, how: &str, consistency: Consistency) {
+        let said: Said = match answer {
+            Ok(answer) => Some((answer.decision, names_of(answer.missing.iter().map(String::as_str)))),
+            Err(error) if error.reason == "CAVEAT_FAILED" => None,
+            Err(error) => self.disagree(one, &told(error), how, consistency),
+        };
+        let shown = || match answer {
+            Ok(answer) => {
+                format!("{} missing {:?} until {:?}", answer.decision.as_str(), answer.missing, answer.valid_until)
+            }
+            Err(error) => told(error),
+        };
+        let count = |count: &AtomicU64| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        let Due { truth, fails, least, most } = one.due;
+        let agrees = match said {
+            None => truth == Truth::Conditional && fails != Fails::Never,
+            Some((said, names)) => {
+                let names_right = names & !most == 0 && least & !names == 0 && (names == 0) == (most == 0);
+                said == decision(truth) && fails != Fails::Always && names_right
+            }
+        };
+        if !agrees || *one.said.get_or_init(|| said) != said {
+            self.disagree(one, &shown(), how, consistency);
+        }
+        match said {
+            None => {
+                count(&self.tally.failed);
+                if fails == Fails::Perhaps {
+                    count(&self.tally.fails_needlessly);
+                }
+            }
+            Some((Decision::Conditional, names)) => {
+                count(&self.tally.conditional);
+                if names != least {
+                    count(&self.tally.too_many_names);
+                }
+            }
+            Some((Decision::Allow | Decision::Deny, _)) => {}
+        }
+        // Before `valid_until` time alone changes nothing: the oracle was asked at every instant something ends.
+        if let Ok(answer) = answer {
+            if answer.valid_until.is_some() {
+                count(&self.tally.with_an_end);
+            }
+            let too_late = |until: Timestamp, changes_at: Instant| until > timestamp(changes_at);
+            let is_sound = one.changes_at.is_none_or(|at| answer.valid_until.is_some_and(|until| !too_late(until, at)));
+            let is_ahead = answer.valid_until.is_none_or(|until| until > timestamp(self.engine.now()));
+            if !(is_sound && is_ahead) {
+                self.disagree(one, &shown(), how, consistency);
+            }
         }
     }
 
     fn disagree(&self, one: &Expected, said: &str, how: &str, consistency: Consistency) -> ! {
+        let Due { truth, fails, least, most } = one.due;
         panic!(
-            "DISAGREEMENT seed {} batch {} world {} (asked {how}, {consistency:?})\n{}\n\n{:?}\nquestion: {}#{}@{}\n\
-             oracle: {}\nengine: {said}\n(at an older snapshot the tuples printed may be newer)",
+            "DISAGREEMENT seed {} batch {} world {} (asked {how}, {consistency:?}, at {})\n{}\n\n{:?}\n\
+             question: {}#{}@{} under {}\noracle: {truth:?}, fails {fails:?}, missing at least {}, at most {}, changes \
+             at {:?}\nengine: {said}; at first {:?}\n(at an older snapshot the tuples printed may be newer)",
             self.seed,
             self.number,
             one.world,
+            timestamp(self.engine.now()),
             self.worlds[one.world].told(),
             one.asked,
             one.question.object,
             one.question.permission,
             one.question.subject,
-            one.decision.as_str(),
+            serde_json::Value::Object(context(&one.given)),
+            names_told(least),
+            names_told(most),
+            one.changes_at.map(timestamp),
+            one.said.get(),
         );
     }
 }

@@ -170,6 +170,54 @@ fn a_schema_error_has_a_caret_under_it() {
     assert_eq!(lines[0]["severity"], "error");
 }
 
+/// A schema over two files, and a world that is loaded from it.
+fn imported(folder: &Path, user: &str) -> (PathBuf, PathBuf) {
+    let (schema, world) = (folder.join("root.zed"), folder.join("world.yaml"));
+    std::fs::create_dir_all(folder.join("parts")).expect("a folder");
+    let root = "use import\n\nimport \"parts/user.zed\"\n\ndefinition doc {\n  relation viewer: user\n}\n";
+    let tests = "schemaFile: root.zed\nrelationships: |-\n  doc:1#viewer@user:rita\nassertions:\n  assertTrue:\n    \
+                 - \"doc:1#viewer@user:rita\"\n    - \"user:rita#me@user:rita\"\n";
+    for (path, text) in [(&schema, root), (&world, tests), (&folder.join("parts/user.zed"), user)] {
+        std::fs::write(path, text).expect("written");
+    }
+    (schema, world)
+}
+
+#[test]
+fn a_schema_over_several_files_is_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (schema, world) = imported(folder.path(), "use self\n\ndefinition user {\n  permission me = self\n}\n");
+    let checked = procura().args(["schema", "check"]).arg(&schema).output().expect("runs");
+    assert_eq!(code(&checked), 0, "{}", stdout(&checked));
+    let tested = procura().arg("test").arg(&world).output().expect("runs");
+    assert_eq!(code(&tested), 0, "{}{}", stdout(&tested), stderr(&tested));
+    let added = procura().args(["schema", "diff"]).args([&folder.path().join("parts/user.zed"), &schema]).output();
+    assert_eq!(stdout(&added.expect("runs")), "added definition doc\n");
+    // Formatting leaves each file its own.
+    let formatted = procura().args(["schema", "fmt", "--check"]).arg(&schema).output().expect("runs");
+    assert_eq!(code(&formatted), 0, "{}", stdout(&formatted));
+}
+
+#[test]
+fn an_error_in_an_imported_file_names_that_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (schema, world) = imported(folder.path(), "definition user {\n  permission me = nobody\n}\n");
+    let checked = procura().args(["schema", "check"]).arg(&schema).output().expect("runs");
+    assert_eq!(code(&checked), 1);
+    assert!(stdout(&checked).contains("parts/user.zed:2:19"), "{}", stdout(&checked));
+    let tested = procura().arg("test").arg(&world).output().expect("runs");
+    assert_eq!(code(&tested), 1);
+    assert!(stdout(&tested).contains("parts/user.zed:2:19"), "{}", stdout(&tested));
+    let (schema, world) = imported(folder.path(), "definition user {");
+    for arguments in
+        [vec!["schema".as_ref(), "check".as_ref(), schema.as_os_str()], vec!["test".as_ref(), world.as_os_str()]]
+    {
+        let output = procura().args(arguments).output().expect("runs");
+        assert_eq!(code(&output), 1);
+        assert!(stdout(&output).contains("parts/user.zed:1:17"), "{}", stdout(&output));
+    }
+}
+
 #[test]
 fn a_tuple_file_is_pointed_at_before_anything_is_sent() {
     let folder = tempfile::tempdir().expect("a folder");

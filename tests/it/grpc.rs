@@ -217,6 +217,8 @@ fn check_request() -> wire::CheckRequest {
         permission: "view".into(),
         subject: Some(subject("user", "rita")),
         explain: false,
+        context: None,
+        clock: None,
     }
 }
 
@@ -299,7 +301,9 @@ fn a_bulk_answers_in_order_at_one_revision_and_each_error_stays_with_its_item() 
         item("d", "fly", "rita"),
         item("e", "view", "*"),
     ];
-    let reply = world.check_bulk(wire::CheckBulkRequest { consistency: None, items, explain: false }).unwrap();
+    let reply = world
+        .check_bulk(wire::CheckBulkRequest { consistency: None, items, explain: false, context: None, clock: None })
+        .unwrap();
     assert!(!reply.historical && reply.checked_at.is_some());
     let ids: String = reply.results.iter().map(|result| result.id.as_str()).collect();
     assert_eq!(ids, "abcde");
@@ -320,9 +324,9 @@ fn a_bulk_answers_in_order_at_one_revision_and_each_error_stays_with_its_item() 
 
     let questions = ["doc:1#view@user:rita", "doc:1#view@user:dana", "nothing:1#view@user:dana"].map(question);
     let bulk = world.client.check_bulk(&questions, &At::Newest, true).unwrap();
-    assert_eq!(bulk.answers[0].as_ref().unwrap().0, Decision::Allow);
-    assert!(bulk.answers[0].as_ref().unwrap().1.is_some());
-    assert_eq!(bulk.answers[1].as_ref().unwrap(), &(Decision::Deny, None));
+    assert_eq!(bulk.answers[0].as_ref().unwrap().decision, Decision::Allow);
+    assert!(bulk.answers[0].as_ref().unwrap().witness.is_some());
+    assert_eq!(bulk.answers[1].as_ref().unwrap().decision, Decision::Deny);
     assert_eq!(bulk.answers[2].as_ref().unwrap_err().code, "FAILED_PRECONDITION");
 }
 
@@ -663,6 +667,7 @@ fn reflection_lists_every_service() {
             "procura.v1.SchemaService",
             "procura.v1.ServerService",
             "procura.v1.TupleService",
+            "procura.v1.WatchService",
         ]
     );
     // What a message imports is served too, or grpcurl could not print it.
@@ -680,7 +685,13 @@ fn health_says_serving_and_while_draining_not_serving() {
     let World { client, channel, runtime, running, _folder } = empty_world(Limits::default());
     let address = running.address();
     let mut health = HealthClient::new(channel);
-    for service in ["", "procura.v1.PermissionService", "procura.v1.TupleService", "procura.v1.SchemaService"] {
+    for service in [
+        "",
+        "procura.v1.PermissionService",
+        "procura.v1.TupleService",
+        "procura.v1.SchemaService",
+        "procura.v1.WatchService",
+    ] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let status = runtime.block_on(health.check(request)).unwrap().into_inner().status();
         assert_eq!(status, ServingStatus::Serving, "{service}");

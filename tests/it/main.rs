@@ -12,11 +12,13 @@
 )]
 
 mod engines;
+mod caveats;
 mod oracle;
 mod zed;
 mod worlds;
 
 mod agrees;
+mod language;
 mod conformance;
 mod consistency;
 mod writes;
@@ -24,6 +26,9 @@ mod reads;
 mod durability;
 mod crash;
 mod walk_shapes;
+mod conditions;
 mod floors;
 mod grpc;
+mod watch;
+mod bulk_io;
 mod cli;

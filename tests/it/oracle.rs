@@ -3,15 +3,16 @@
 //! INVARIANT: nothing here is shared with the engine, not even the reading of a schema: the oracle has a small syntax
 //! tree of its own, which prints itself as text for the engine to compile. For one subject it starts every
 //! (object, member) at Deny and evaluates all of them until nothing changes, stratum by stratum: no index, no early
-//! exit, no memo, every tuple scanned each time. `Flip` plants one mistake, to measure whether a world would show it.
+//! exit, no memo, every tuple scanned each time. What a row's own condition is worth is settled before, by `caveats`.
+//! `Flip` plants one mistake, to measure whether a world would show it.
 
+use crate::caveats::Caveat;
 use std::fmt::Write as _;
 
-/// Three values in their order, though only two occur until conditions exist.
+/// Kleene's three values in their order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Truth {
     Deny,
-    #[allow(dead_code, reason = "occurs once tuples have conditions")]
     Conditional,
     Allow,
 }
@@ -36,6 +37,8 @@ pub type O = usize;
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
     pub types: Vec<Type>,
+    /// What stands before the names of its caveats.
+    pub prefix: String,
 }
 
 #[derive(Clone, Debug)]
@@ -52,8 +55,22 @@ pub struct Member {
 
 #[derive(Clone, Debug)]
 pub enum Body {
-    Relation(Vec<Form>),
+    Relation(Vec<Admitted>),
     Permission(Expr),
+}
+
+/// What a relation takes: subjects of a form, with this caveat or none, with an end or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub form: Form,
+    pub caveat: Option<Caveat>,
+    pub expires: bool,
+}
+
+impl Admitted {
+    pub fn plain(form: Form) -> Admitted {
+        Admitted { form, caveat: None, expires: false }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +83,8 @@ pub enum Form {
 #[derive(Clone, Debug)]
 pub enum Expr {
     Nil,
+    /// `self`
+    Itself,
     Member(M),
     /// `relation->target`; the target is a name because every subject type looks it up for itself.
     Any(M, String),
@@ -96,6 +115,9 @@ pub struct Tuple {
     pub subject: Subject,
 }
 
+/// A live tuple and what its own condition is worth.
+pub type Row = (Tuple, Truth);
+
 /// A mistake planted in the meaning, one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flip {
@@ -118,10 +140,29 @@ pub enum Flip {
     UsersetIsNoMemberOfItself,
     /// A userset on a tuple is taken for its bare object.
     UsersetIsNotFollowed,
+    /// `self` holds for usersets of the object too.
+    SelfTakesUsersets,
+    ArrowIgnoresCaveats,
+    AllIgnoresCaveats,
+    UsersetIgnoresCaveats,
+    WildcardIgnoresCaveats,
+    /// A conditional row that names the subject ends the search.
+    DirectConditionalEndsIt,
+    /// What is unknown counts as "no" on the right of `-`.
+    ConditionalIsDenyUnderExclusion,
+    /// What is unknown is passed over where all must hold.
+    IntersectionSkipsConditional,
+    /// A value of the request wins over the stored one.
+    RequestWinsOverStored,
+    /// A condition that cannot be evaluated does not hold.
+    FailureIsDeny,
+    /// A tuple still stands at the instant it ends.
+    EndIsInclusive,
+    EndIsIgnored,
 }
 
 impl Flip {
-    pub const MISTAKES: [Flip; 14] = [
+    pub const MISTAKES: [Flip; 26] = [
         Flip::UnionIsIntersection,
         Flip::IntersectionIsUnion,
         Flip::ExclusionIsIgnored,
@@ -136,17 +177,23 @@ impl Flip {
         Flip::WildcardTakesEveryType,
         Flip::UsersetIsNoMemberOfItself,
         Flip::UsersetIsNotFollowed,
+        Flip::SelfTakesUsersets,
+        Flip::ArrowIgnoresCaveats,
+        Flip::AllIgnoresCaveats,
+        Flip::UsersetIgnoresCaveats,
+        Flip::WildcardIgnoresCaveats,
+        Flip::DirectConditionalEndsIt,
+        Flip::ConditionalIsDenyUnderExclusion,
+        Flip::IntersectionSkipsConditional,
+        Flip::RequestWinsOverStored,
+        Flip::FailureIsDeny,
+        Flip::EndIsInclusive,
+        Flip::EndIsIgnored,
     ];
 }
 
 /// One subject's truth on every (object, member), at the least fixpoint.
-pub fn evaluate(
-    schema: &Schema,
-    objects: &[Object],
-    tuples: &[Tuple],
-    subject: Subject,
-    flip: Flip,
-) -> Vec<Vec<Truth>> {
+pub fn evaluate(schema: &Schema, objects: &[Object], tuples: &[Row], subject: Subject, flip: Flip) -> Vec<Vec<Truth>> {
     let strata = schema.strata(false).expect("the oracle answers stratified schemas only");
     let members = |o: &Object| vec![Truth::Deny; schema.types[o.of].members.len()];
     let mut held: Vec<Vec<Truth>> = objects.iter().map(members).collect();
@@ -176,15 +223,9 @@ pub fn evaluate(
 
 /// A wrong way, to measure the worlds with: depth first, Deny for what is in progress, and every interim answer
 /// remembered as if it were final.
-pub fn with_naive_memo(
-    schema: &Schema,
-    objects: &[Object],
-    tuples: &[Tuple],
-    subject: Subject,
-    (o, m): (O, M),
-) -> Truth {
+pub fn with_naive_memo(schema: &Schema, objects: &[Object], tuples: &[Row], subject: Subject, (o, m): (O, M)) -> Truth {
     type Memo = std::cell::RefCell<std::collections::HashMap<(O, M), Truth>>;
-    struct Naive<'a>(&'a Schema, &'a [Object], &'a [Tuple], Subject, Memo);
+    struct Naive<'a>(&'a Schema, &'a [Object], &'a [Row], Subject, Memo);
     fn walk(naive: &Naive, o: O, m: M) -> Truth {
         if let Some(known) = naive.4.borrow().get(&(o, m)) {
             return *known;
@@ -203,7 +244,7 @@ pub fn with_naive_memo(
 struct At<'a> {
     schema: &'a Schema,
     objects: &'a [Object],
-    tuples: &'a [Tuple],
+    tuples: &'a [Row],
     subject: Subject,
     flip: Flip,
     /// What is held so far.
@@ -217,17 +258,33 @@ impl At<'_> {
             return Truth::Allow;
         }
         match &self.schema.types[self.objects[self.o].of].members[m].body {
+            Body::Relation(_) if self.flip == Flip::DirectConditionalEndsIt => {
+                let named = self.rows(m).find(|(row, worth)| *row == self.subject && *worth == Truth::Conditional);
+                let any = || self.rows(m).map(|row| self.row(row)).max().unwrap_or(Truth::Deny);
+                named.map_or_else(any, |_| Truth::Conditional)
+            }
             Body::Relation(_) => self.rows(m).map(|row| self.row(row)).max().unwrap_or(Truth::Deny),
             Body::Permission(expr) => self.expr(expr),
         }
     }
 
-    /// The subjects of all tuples of a relation of this object.
-    fn rows(&self, relation: M) -> impl Iterator<Item = Subject> {
-        self.tuples.iter().filter(move |t| t.object == self.o && t.relation == relation).map(|t| t.subject)
+    /// The subjects of all tuples of a relation of this object, with what each row is worth.
+    fn rows(&self, relation: M) -> impl Iterator<Item = (Subject, Truth)> {
+        let here = move |(t, _): &&Row| t.object == self.o && t.relation == relation;
+        self.tuples.iter().filter(here).map(|(t, worth)| (t.subject, *worth))
     }
 
-    fn row(&self, row: Subject) -> Truth {
+    fn row(&self, (row, worth): (Subject, Truth)) -> Truth {
+        let ignored = match row {
+            Subject::Object(_) => false,
+            Subject::Userset(..) => self.flip == Flip::UsersetIgnoresCaveats,
+            Subject::Wildcard(_) => self.flip == Flip::WildcardIgnoresCaveats,
+        };
+        if ignored { self.subjects_of(row) } else { worth.min(self.subjects_of(row)) }
+    }
+
+    /// Whether the subject is one of those a row names.
+    fn subjects_of(&self, row: Subject) -> Truth {
         let is_it = if row == self.subject { Truth::Allow } else { Truth::Deny };
         match row {
             Subject::Object(_) => is_it,
@@ -250,6 +307,11 @@ impl At<'_> {
     fn expr(&self, expr: &Expr) -> Truth {
         match expr {
             Expr::Nil => Truth::Deny,
+            Expr::Itself => match self.subject {
+                Subject::Object(object) if object == self.o => Truth::Allow,
+                Subject::Userset(object, _) if object == self.o && self.flip == Flip::SelfTakesUsersets => Truth::Allow,
+                Subject::Object(_) | Subject::Userset(..) | Subject::Wildcard(_) => Truth::Deny,
+            },
             Expr::Member(m) => (self.held)(self.o, *m),
             Expr::Any(relation, target) => self.arrow(*relation, target, self.flip == Flip::AnyIsAll),
             Expr::All(relation, target) => self.arrow(*relation, target, self.flip != Flip::AllIsAny),
@@ -260,6 +322,7 @@ impl At<'_> {
                 match self.flip {
                     Flip::ExclusionIsIgnored => base,
                     Flip::ExclusionIsIntersection => base.min(sub),
+                    Flip::ConditionalIsDenyUnderExclusion if sub == Truth::Conditional => base,
                     _ => base.min(sub.negated()),
                 }
             }
@@ -268,12 +331,17 @@ impl At<'_> {
 
     fn combined(&self, parts: &[Expr], least: bool) -> Truth {
         let parts = parts.iter().map(|part| self.expr(part));
+        if least && self.flip == Flip::IntersectionSkipsConditional {
+            return parts.filter(|part| *part != Truth::Conditional).min().unwrap_or(Truth::Conditional);
+        }
         if least { parts.min() } else { parts.max() }.unwrap_or(Truth::Deny)
     }
 
     fn arrow(&self, relation: M, target: &str, all: bool) -> Truth {
         let mut found = Vec::new();
-        for row in self.rows(relation) {
+        for (row, worth) in self.rows(relation) {
+            let ignored = if all { Flip::AllIgnoresCaveats } else { Flip::ArrowIgnoresCaveats };
+            let worth = if self.flip == ignored { Truth::Allow } else { worth };
             let object = match row {
                 Subject::Object(object) => object,
                 Subject::Userset(..) if self.flip == Flip::ArrowSkipsUsersets => continue,
@@ -281,7 +349,7 @@ impl At<'_> {
                 Subject::Wildcard(_) => panic!("no schema lets an arrow stand over a wildcard"),
             };
             match self.schema.types[self.objects[object].of].member(target) {
-                Some(m) => found.push((self.held)(object, m)),
+                Some(m) => found.push(worth.min((self.held)(object, m))),
                 None if all && self.flip == Flip::AllSkipsTypes => {}
                 None => found.push(Truth::Deny),
             }
@@ -314,8 +382,8 @@ impl Schema {
                     match &member.body {
                         Body::Relation(forms) => {
                             for form in forms {
-                                if let Form::Userset(of, on) = form {
-                                    lean(*of, *on, false);
+                                if let Form::Userset(of, on) = form.form {
+                                    lean(of, on, false);
                                 }
                             }
                         }
@@ -336,7 +404,7 @@ impl Schema {
 
     fn leans(&self, t: T, expr: &Expr, subtracted: bool, cautious: bool, lean: &mut dyn FnMut(T, M, bool)) {
         match expr {
-            Expr::Nil => {}
+            Expr::Nil | Expr::Itself => {}
             Expr::Member(m) => lean(t, *m, subtracted),
             Expr::Any(relation, target) | Expr::All(relation, target) => {
                 if cautious {
@@ -346,7 +414,7 @@ impl Schema {
                     panic!("an arrow stands over a relation");
                 };
                 for form in forms {
-                    let (Form::Object(of) | Form::Userset(of, _) | Form::Wildcard(of)) = *form;
+                    let (Form::Object(of) | Form::Userset(of, _) | Form::Wildcard(of)) = form.form;
                     if let Some(m) = self.types[of].member(target) {
                         lean(of, m, subtracted);
                     }
@@ -364,9 +432,38 @@ impl Schema {
         }
     }
 
-    /// The schema as text. Every operator stands in parentheses, so that no precedence is assumed.
+    fn admitted(&self) -> impl Iterator<Item = &Admitted> {
+        self.types.iter().flat_map(|t| &t.members).flat_map(|member| match &member.body {
+            Body::Relation(forms) => forms.as_slice(),
+            Body::Permission(_) => &[],
+        })
+    }
+
+    pub fn caveat_name(&self, caveat: Caveat) -> String {
+        if self.prefix.is_empty() { caveat.name().to_owned() } else { format!("{}/{}", self.prefix, caveat.name()) }
+    }
+
+    /// The schema as text, by itself.
     pub fn print(&self) -> String {
+        let itself = |member: &Member| matches!(&member.body, Body::Permission(expr) if has_itself(expr));
         let mut text = String::new();
+        if self.admitted().any(|form| form.expires) {
+            text.push_str("use expiration\n");
+        }
+        if self.types.iter().flat_map(|t| &t.members).any(itself) {
+            text.push_str("use self\n");
+        }
+        text + &self.print_body()
+    }
+
+    /// Without its `use` lines. Every operator stands in parentheses, so that no precedence is assumed.
+    pub fn print_body(&self) -> String {
+        let mut text = String::new();
+        for caveat in Caveat::ALL {
+            if self.admitted().any(|form| form.caveat == Some(caveat)) {
+                writeln!(text, "caveat {}{}", self.caveat_name(caveat), caveat.body()).unwrap();
+            }
+        }
         for t in &self.types {
             writeln!(text, "definition {} {{", t.name).unwrap();
             for member in &t.members {
@@ -385,12 +482,27 @@ impl Schema {
         text
     }
 
-    fn print_form(&self, form: &Form) -> String {
-        match form {
-            Form::Object(of) => self.types[*of].name.clone(),
-            Form::Userset(of, m) => format!("{}#{}", self.types[*of].name, self.types[*of].members[*m].name),
-            Form::Wildcard(of) => format!("{}:*", self.types[*of].name),
+    fn print_form(&self, admitted: &Admitted) -> String {
+        let form = match admitted.form {
+            Form::Object(of) => self.types[of].name.clone(),
+            Form::Userset(of, m) => format!("{}#{}", self.types[of].name, self.types[of].members[m].name),
+            Form::Wildcard(of) => format!("{}:*", self.types[of].name),
+        };
+        match (admitted.caveat, admitted.expires) {
+            (None, false) => form,
+            (None, true) => format!("{form} with expiration"),
+            (Some(caveat), false) => format!("{form} with {}", self.caveat_name(caveat)),
+            (Some(caveat), true) => format!("{form} with {} and expiration", self.caveat_name(caveat)),
         }
+    }
+}
+
+fn has_itself(expr: &Expr) -> bool {
+    match expr {
+        Expr::Itself => true,
+        Expr::Nil | Expr::Member(_) | Expr::Any(..) | Expr::All(..) => false,
+        Expr::Union(parts) | Expr::Intersection(parts) => parts.iter().any(has_itself),
+        Expr::Exclusion(base, sub) => has_itself(base) || has_itself(sub),
     }
 }
 
@@ -401,6 +513,7 @@ fn print_expr(t: &Type, expr: &Expr) -> String {
     };
     match expr {
         Expr::Nil => "nil".to_owned(),
+        Expr::Itself => "self".to_owned(),
         Expr::Member(m) => t.members[*m].name.clone(),
         // Both spellings of one meaning.
         Expr::Any(relation, target) if target.len() % 2 == 1 => format!("{}.any({target})", t.members[*relation].name),

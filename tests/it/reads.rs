@@ -76,11 +76,10 @@ fn filters_match_what_the_naive_filter_matches() {
     let (mut matched, mut asked) = (0, 0);
     for n in 0..6 {
         let mut rng = Rng::part(seed, n);
-        let worlds: Vec<World> = (0..5).map(|w| World::random(&mut rng, &format!("w{w}"))).collect();
-        let schema: String = worlds.iter().map(|world| world.schema.print()).collect();
-        let engine = TestEngine::with_schema(&schema);
-        let tuples: Vec<RelationTuple> =
-            worlds.iter().flat_map(|world| world.tuples.iter().map(|tuple| world.relation_tuple(tuple))).collect();
+        let worlds: Vec<World> = (0..5).map(|w| World::lasting(&mut rng, &format!("w{w}"))).collect();
+        let schema: String = worlds.iter().map(|world| world.schema.print_body()).collect();
+        let engine = TestEngine::with_schema(&format!("use self\n{schema}"));
+        let tuples: Vec<RelationTuple> = worlds.iter().flat_map(World::relation_tuples).collect();
         engine.touch_parsed(tuples.iter().cloned());
         for _ in 0..200 {
             let filter = random_filter(&mut rng, &tuples);

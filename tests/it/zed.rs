@@ -4,7 +4,7 @@
 //! INVARIANT: like the oracle it shares no code with the engine. It reads what is legal and judges nothing; what it
 //! does not know (caveats, flags, traits) it refuses by name.
 
-use crate::oracle::{Body, Expr, Form, Member, Schema, Type};
+use crate::oracle::{Admitted, Body, Expr, Form, Member, Schema, Type};
 
 /// A form whose names are not yet resolved: type, and what follows it.
 type RawForm = (String, Option<String>, bool);
@@ -43,11 +43,11 @@ pub fn read(text: &str) -> Result<Schema, String> {
                 RawBody::Relation(forms) => {
                     let form = |(of, relation, wildcard): &RawForm| {
                         let of = index(of)?;
-                        Ok(match relation {
+                        Ok(Admitted::plain(match relation {
                             Some(relation) => Form::Userset(of, member(of, relation)?),
                             None if *wildcard => Form::Wildcard(of),
                             None => Form::Object(of),
-                        })
+                        }))
                     };
                     Body::Relation(forms.iter().map(form).collect::<Result<_, String>>()?)
                 }

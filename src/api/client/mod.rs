@@ -3,9 +3,13 @@
 //! INVARIANT: an error of the server comes back with its reason and facts as they were; an answer that this build does
 //! not understand is an error, never a decision. Nothing is retried or split behind the caller's back.
 
+mod bulk;
 mod error;
+mod watch;
 
+pub use bulk::{ImportAck, SubjectsReplaced};
 pub use error::ClientError;
+pub use watch::{WatchOptions, WatchStart, Watched};
 
 use super::convert;
 use super::wire;
@@ -14,7 +18,9 @@ use super::wire::schema_service_client::SchemaServiceClient;
 use super::wire::server_service_client::ServerServiceClient;
 use super::wire::tuple_service_client::TupleServiceClient;
 use crate::engine::{Metadata, SchemaDiagnostic};
-use crate::model::{Decision, Limits, Precondition, Question, RelationTuple, TupleFilter, TupleUpdate, Witness};
+use crate::model::{
+    Context, Decision, Limits, Precondition, Question, RelationTuple, Timestamp, TupleFilter, TupleUpdate, Witness,
+};
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,6 +63,34 @@ pub struct Checked {
     pub historical: bool,
     /// One path, when asked for and allowed.
     pub witness: Option<Witness>,
+    /// Of a conditional decision: the context fields that could still decide it.
+    pub missing: Vec<String>,
+    /// Time alone does not change the decision before it.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// How a question is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    pub at: At,
+    /// Whether one path to an allow is wanted.
+    pub explain: bool,
+    /// Values for the parameters of caveats.
+    pub context: Context,
+    /// The time by which expiry is judged; only for a server with `--test-clock`.
+    pub clock: Option<Timestamp>,
+}
+
+/// What was found for one question of many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub decision: Decision,
+    /// One path, when asked for and allowed.
+    pub witness: Option<Witness>,
+    /// Of a conditional decision: the context fields that could still decide it.
+    pub missing: Vec<String>,
+    /// Time alone does not change the decision before it.
+    pub valid_until: Option<Timestamp>,
 }
 
 /// The answers to many questions, in their order and as many.
@@ -64,7 +98,7 @@ pub struct Checked {
 pub struct BulkChecked {
     /// The one revision all answers are exact at.
     pub token: String,
-    pub answers: Vec<Result<(Decision, Option<Witness>), ClientError>>,
+    pub answers: Vec<Result<Said, ClientError>>,
 }
 
 /// A durable write.
@@ -162,22 +196,35 @@ impl Client {
     /// # Errors
     /// What the server said, or the road to it; never a decision.
     pub fn check(&self, question: &Question, at: &At, explain: bool) -> Result<Checked, ClientError> {
+        self.check_under(question, &Ask { at: at.clone(), explain, ..Ask::default() })
+    }
+
+    /// As [`Client::check`], with all that may be said about how it is asked.
+    ///
+    /// # Errors
+    /// As [`Client::check`]; `CAVEAT_FAILED` where a value does not fit its caveat.
+    pub fn check_under(&self, question: &Question, ask: &Ask) -> Result<Checked, ClientError> {
+        let Ask { at, explain, context, clock } = ask;
         let Question { object, permission, subject } = question;
         let request = wire::CheckRequest {
             consistency: at.to_wire(),
             object: Some(object.into()),
             permission: permission.to_string(),
             subject: Some(subject.into()),
-            explain,
+            explain: *explain,
+            context: notes(context),
+            clock: clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
-        let wire::CheckResponse { decision, checked_at, historical, witness } =
+        let wire::CheckResponse { decision, checked_at, historical, witness, missing_context, valid_until } =
             self.call(async { service.check(request).await })?;
         Ok(Checked {
             decision: convert::decision(convert::field("decision"), decision)?,
             token: convert::token_text(convert::field("checked_at"), checked_at)?,
             historical,
             witness: convert::witness(convert::field("witness"), witness)?,
+            missing: missing_context,
+            valid_until: convert::instant(convert::field("valid_until"), valid_until)?,
         })
     }
 
@@ -186,6 +233,15 @@ impl Client {
     /// # Errors
     /// As [`Client::check`]; what is wrong with one question stands in its place among the answers.
     pub fn check_bulk(&self, questions: &[Question], at: &At, explain: bool) -> Result<BulkChecked, ClientError> {
+        self.check_bulk_under(questions, &Ask { at: at.clone(), explain, ..Ask::default() })
+    }
+
+    /// As [`Client::check_bulk`], with all that may be said about how they are asked.
+    ///
+    /// # Errors
+    /// As [`Client::check_bulk`].
+    pub fn check_bulk_under(&self, questions: &[Question], ask: &Ask) -> Result<BulkChecked, ClientError> {
+        let Ask { at, explain, context, clock } = ask;
         let to_item = |question: &Question| {
             let Question { object, permission, subject } = question;
             wire::CheckBulkItem {
@@ -197,7 +253,13 @@ impl Client {
             }
         };
         let items = questions.iter().map(to_item).collect();
-        let request = wire::CheckBulkRequest { consistency: at.to_wire(), items, explain };
+        let request = wire::CheckBulkRequest {
+            consistency: at.to_wire(),
+            items,
+            explain: *explain,
+            context: notes(context),
+            clock: clock.map(convert::to_timestamp),
+        };
         let mut service = self.permissions();
         let wire::CheckBulkResponse { checked_at, historical: _, results } =
             self.call(async { service.check_bulk(request).await })?;
@@ -418,15 +480,17 @@ fn notes(metadata: &Metadata) -> Option<prost_types::Struct> {
     (!metadata.is_empty()).then(|| convert::to_struct(metadata))
 }
 
-fn bulk_answer(result: wire::CheckBulkResult) -> Result<(Decision, Option<Witness>), ClientError> {
-    use wire::check_bulk_result::Result as Said;
+fn bulk_answer(result: wire::CheckBulkResult) -> Result<Said, ClientError> {
+    use wire::check_bulk_result::Result as Wire;
     let wire::CheckBulkResult { id: _, result } = result;
     match result {
-        Some(Said::Answer(wire::CheckBulkAnswer { decision, witness })) => Ok((
-            convert::decision(convert::field("decision"), decision)?,
-            convert::witness(convert::field("witness"), witness)?,
-        )),
-        Some(Said::Error(error)) => Err(ClientError::from_proto(&error)),
+        Some(Wire::Answer(wire::CheckBulkAnswer { decision, witness, missing_context, valid_until })) => Ok(Said {
+            decision: convert::decision(convert::field("decision"), decision)?,
+            witness: convert::witness(convert::field("witness"), witness)?,
+            missing: missing_context,
+            valid_until: convert::instant(convert::field("valid_until"), valid_until)?,
+        }),
+        Some(Wire::Error(error)) => Err(ClientError::from_proto(&error)),
         None => Err(ClientError::reply("an item came back without an answer".to_owned())),
     }
 }

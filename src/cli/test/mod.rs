@@ -7,11 +7,12 @@ mod file;
 mod world;
 
 use super::exit::{Exit, Failure};
-use super::input::{Wrong, read_file};
+use super::input::{Wrong, read_file, read_schema};
 use super::output::{Output, decision as coloured};
 use super::witness;
 use crate::engine::SchemaDiagnostic;
 use crate::model::{Decision, Question, Witness};
+use crate::schema::{Composed, Placed};
 use clap::Args;
 use file::{Asked, Expectation, SchemaSource, ValidationFile};
 use owo_colors::OwoColorize;
@@ -140,7 +141,7 @@ fn run_file(path: &Path, place: &Where) -> Result<Report, Failure> {
     };
     let schema = match schema_of(path, &name, &text, &file) {
         Ok(schema) => schema,
-        Err(wrong) => return Ok(Report { wrongs: vec![wrong], ..Report::default() }),
+        Err(wrongs) => return Ok(Report { wrongs, ..Report::default() }),
     };
     let world = World::open(place)?;
     let wrongs = match load(&world, &schema, &name, &text, &file) {
@@ -161,30 +162,50 @@ struct SchemaText {
     /// The line of the file where each line of the text stands, and how far it is indented there (bytes, may be
     /// negative where the text's own indent is deeper); empty for a file of its own, where all is as it is.
     inline: Vec<(usize, isize)>,
+    /// Of a file of its own: it, and what it imports.
+    composed: Option<Composed>,
 }
 
-fn schema_of(path: &Path, name: &str, text: &str, file: &ValidationFile) -> Result<SchemaText, Wrong> {
+fn schema_of(path: &Path, name: &str, text: &str, file: &ValidationFile) -> Result<SchemaText, Vec<Wrong>> {
     match &file.schema {
-        SchemaSource::Inline { text: schema, line } => {
-            Ok(SchemaText { name: name.to_owned(), text: schema.clone(), inline: file::places(text, *line, schema) })
-        }
+        SchemaSource::Inline { text: schema, line } => Ok(SchemaText {
+            name: name.to_owned(),
+            text: schema.clone(),
+            inline: file::places(text, *line, schema),
+            composed: None,
+        }),
         SchemaSource::File { path: relative, line } => {
             let schema_path = path.parent().unwrap_or(Path::new("")).join(relative);
-            match read_file(&schema_path) {
-                Ok(schema) => {
-                    Ok(SchemaText { name: schema_path.display().to_string(), text: schema, inline: Vec::new() })
-                }
+            match read_schema(&schema_path) {
+                Ok(Ok(composed)) => Ok(SchemaText {
+                    name: schema_path.display().to_string(),
+                    text: composed.text().to_owned(),
+                    inline: Vec::new(),
+                    composed: Some(composed),
+                }),
+                Ok(Err(found)) => Err(found.iter().map(imported).collect()),
                 Err(failure) => {
                     let message = match failure {
                         Failure::Said(complaint) => complaint.message,
                         Failure::ReaderGone => "cannot be read".to_owned(),
                     };
                     let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or("");
-                    Err(wrong(name, *line, shown, 0, message, Some("`schemaFile` is relative to this file".to_owned())))
+                    let hint = Some("`schemaFile` is relative to this file".to_owned());
+                    Err(vec![wrong(name, *line, shown, 0, message, hint)])
                 }
             }
         }
     }
+}
+
+/// What is wrong in a file that a schema is made of.
+fn imported(placed: &Placed) -> Wrong {
+    let (line, column) = placed.line_column();
+    let line = line as usize;
+    let text = placed.source.text.lines().nth(line.saturating_sub(1)).unwrap_or("");
+    let at = text.char_indices().nth((column as usize).saturating_sub(1)).map_or(text.len(), |(at, _)| at);
+    let Placed { source, diagnostic } = placed;
+    wrong(&source.name, line, text, at, diagnostic.message.clone(), diagnostic.hint.clone())
 }
 
 /// Points a diagnostic at the file a person edits, also where the schema stands inside the YAML.
@@ -193,6 +214,9 @@ fn placed(diagnostic: &SchemaDiagnostic, schema: &SchemaText, yaml: &str) -> Wro
     let text = schema.text.lines().nth(line.saturating_sub(1)).unwrap_or("");
     let column = (diagnostic.column as usize).saturating_sub(1);
     let at = text.char_indices().nth(column).map_or(text.len(), |(at, _)| at);
+    if let Some((Some(source), line)) = schema.composed.as_ref().map(|composed| composed.line(diagnostic.line)) {
+        return wrong(&source.name, line as usize, text, at, diagnostic.message.clone(), diagnostic.hint.clone());
+    }
     let (line, text, at) = match schema.inline.get(line.saturating_sub(1)) {
         None => (line, text, at),
         Some((line, shift)) => {

@@ -144,7 +144,9 @@ impl World {
                 World::Spawned { client, .. } | World::Running { client } => {
                     match client.check_bulk(questions, &At::Newest, false) {
                         Ok(bulk) => answers.extend(
-                            bulk.answers.into_iter().map(|answer| answer.map(|(d, _)| d).map_err(Refusal::from)),
+                            bulk.answers
+                                .into_iter()
+                                .map(|answer| answer.map(|said| said.decision).map_err(Refusal::from)),
                         ),
                         Err(error) => answers.extend(questions.iter().map(|_| Err(Refusal::from(error.clone())))),
                     }
