@@ -42,6 +42,7 @@ needs:
 	@scripts/needs.sh
 
 build: needs
+	@[ -x '$(BINARY)' ] || echo 'building; the first time compiles RocksDB, 10 to 15 minutes on two cores' >&2
 	@$(CARGO) build --locked --quiet --bin procura
 
 # Nothing else may reach standard output: scripts take the path from it.

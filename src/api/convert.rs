@@ -140,11 +140,11 @@ impl Refusal {
 
 // ---- names, objects, subjects ----
 
-fn type_name(place: Place<'_>, text: String) -> Result<TypeName, Refusal> {
+pub(super) fn type_name(place: Place<'_>, text: String) -> Result<TypeName, Refusal> {
     TypeName::new(text.as_str()).map_err(place.named(&text))
 }
 
-fn relation_name(place: Place<'_>, text: String) -> Result<RelationName, Refusal> {
+pub(super) fn relation_name(place: Place<'_>, text: String) -> Result<RelationName, Refusal> {
     RelationName::new(text.as_str()).map_err(place.named(&text))
 }
 
@@ -157,12 +157,17 @@ pub(super) fn object(place: Place<'_>, message: Option<wire::ObjectRef>) -> Resu
     Ok(ObjectRef { object_type: type_name(place.field("type"), r#type)?, id: object_id(place.field("id"), id)? })
 }
 
+/// A relation after a subject's `#`; empty, or `...`, is none.
+pub(super) fn optional_relation(place: Place<'_>, text: String) -> Result<Option<RelationName>, Refusal> {
+    match text.as_str() {
+        "" | ELLIPSIS => Ok(None),
+        _ => Ok(Some(relation_name(place, text)?)),
+    }
+}
+
 pub(super) fn subject(place: Place<'_>, message: Option<wire::SubjectRef>) -> Result<SubjectRef, Refusal> {
     let wire::SubjectRef { object: named, relation } = message.ok_or_else(|| place.missing())?;
-    let relation = match relation.as_str() {
-        "" | ELLIPSIS => None,
-        _ => Some(relation_name(place.field("relation"), relation)?),
-    };
+    let relation = optional_relation(place.field("relation"), relation)?;
     if let Some(wire::ObjectRef { r#type, id }) = &named
         && id == WILDCARD
     {
@@ -871,6 +876,12 @@ fn step(place: Place<'_>, message: wire::WitnessStep) -> Result<Step, Refusal> {
 pub(super) fn token_text(place: Place<'_>, message: Option<wire::ConsistencyToken>) -> Result<String, Refusal> {
     let wire::ConsistencyToken { token } = message.ok_or_else(|| place.missing())?;
     Ok(token)
+}
+
+/// A relation or permission on an object, as a reply names it.
+pub(super) fn member(place: Place<'_>, message: wire::WitnessMember) -> Result<(ObjectRef, RelationName), Refusal> {
+    let wire::WitnessMember { object: on, member } = message;
+    Ok((object(place.field("object"), on)?, relation_name(place.field("member"), member)?))
 }
 
 // ---- limits of single fields ----

@@ -1,8 +1,10 @@
-//! `PermissionService`: Check and CheckBulk.
+//! `PermissionService`: Check and CheckBulk; what lists takes is in `lists`.
 
 use super::convert::{self, Place};
 use super::desk::{Desk, Lane};
+use super::lists;
 use super::status::{Failure, HINT};
+use super::stream::Told;
 use super::wire::{self, permission_service_server::PermissionService};
 use crate::engine::{Answer, BulkAnswer, CheckAnswer, CheckOptions};
 use crate::model::Question;
@@ -73,6 +75,31 @@ impl PermissionService for Permissions {
             fitting(wire::CheckBulkResponse { checked_at, historical, results }, limits.message_bytes_max)
         });
         Ok(Response::new(answered.await?))
+    }
+
+    type ListResourcesStream = Told<wire::ListResourcesResponse>;
+
+    async fn list_resources(
+        &self,
+        request: Request<wire::ListResourcesRequest>,
+    ) -> Result<Response<Self::ListResourcesStream>, Status> {
+        Ok(Response::new(lists::resources(&self.0, request).await?))
+    }
+
+    type ListSubjectsStream = Told<wire::ListSubjectsResponse>;
+
+    async fn list_subjects(
+        &self,
+        request: Request<wire::ListSubjectsRequest>,
+    ) -> Result<Response<Self::ListSubjectsStream>, Status> {
+        Ok(Response::new(lists::subjects(&self.0, request).await?))
+    }
+
+    async fn list_permissions(
+        &self,
+        request: Request<wire::ListPermissionsRequest>,
+    ) -> Result<Response<wire::ListPermissionsResponse>, Status> {
+        Ok(Response::new(lists::permissions(&self.0, request.into_inner()).await?))
     }
 }
 

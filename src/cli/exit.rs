@@ -133,7 +133,11 @@ impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Failure {
         Failure::Said(Box::new(Complaint {
             exit: Exit::Refused,
-            message: error.message.clone(),
+            // Whoever runs the engine may know what the wire keeps to itself.
+            message: match &error.detail {
+                Some(detail) => format!("{}: {detail}", error.message),
+                None => error.message.clone(),
+            },
             hint: error.hint.clone(),
             pointed: error.diagnostics.iter().map(|diagnostic| diagnostic.rendered.clone()).collect(),
             code: Some((String::new(), error.reason.to_owned())),

@@ -30,7 +30,6 @@ impl Info {
                 "token": info.revision_token,
                 "schema_digest": info.schema_digest,
                 "writes_stopped": info.writes_stopped,
-                "writes_stopped": info.writes_stopped,
                 "limits": limits,
             }))?;
             return Ok(Exit::Success);
@@ -38,9 +37,6 @@ impl Info {
         output.line(format_args!("version  {}", info.version))?;
         output.line(format_args!("schema   {}", info.schema_digest.as_deref().unwrap_or("none written yet")))?;
         output.line(format_args!("token    {}", info.revision_token))?;
-        if info.writes_stopped {
-            output.line("writes   stopped: a write to disk failed; check the disk, then restart")?;
-        }
         if info.writes_stopped {
             output.line("writes   stopped: a write to disk failed; check the disk, then restart")?;
         }

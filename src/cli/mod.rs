@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod info;
 mod input;
+mod list;
 mod output;
 mod reach;
 mod schema;
@@ -67,6 +68,8 @@ enum Command {
     #[command(subcommand)]
     Tuple(tuple::Tuple),
     Check(check::Check),
+    #[command(subcommand)]
+    List(list::List),
     Test(test::Test),
     Info(info::Info),
     Verify(verify::Verify),
@@ -100,6 +103,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Schema(schema) => schema.run(output),
         Command::Tuple(tuple) => tuple.run(output),
         Command::Check(check) => check.run(output),
+        Command::List(list) => list.run(output),
         Command::Test(test) => test.run(output),
         Command::Info(info) => info.run(output),
         Command::Verify(verify) => verify.run(output),

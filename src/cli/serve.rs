@@ -70,6 +70,9 @@ impl Serve {
         }
         let engine = Arc::new(Engine::open(options)?);
         let data = self.data.display().to_string();
+        if listen.ip().is_loopback() {
+            tracing::info!(%data, "opened; for development: whoever reaches this address may read and write everything");
+        }
         api::serve(engine, api::ServeOptions { listen, limits }, |address| {
             let said = if output.is_json() {
                 output.value(&json!({"ready": true, "address": address.to_string(), "data": data}))

@@ -100,14 +100,10 @@ impl Engine {
         let mut budget = Budget::new(&self.limits, options.cancel.clone());
         let found = walk::check(&in_force.plan, view, asked, &options.context, &mut budget, options.explain)
             .map_err(|error| resolver.told(error))?;
-        let (decision, witness) = match found.membership {
-            // The one place an Allow is made.
-            Membership::Member => {
-                let witness = options.explain.then(|| resolver.witness(&found.trail)).transpose()?;
-                (Decision::Allow, witness)
-            }
-            Membership::Conditional => (Decision::Conditional, None),
-            Membership::Not => (Decision::Deny, None),
+        let decision = decided(found.membership);
+        let witness = match decision {
+            Decision::Allow => options.explain.then(|| resolver.witness(&found.trail)).transpose()?,
+            Decision::Conditional | Decision::Deny => None,
         };
         let (missing, valid_until) = (found.missing, found.valid_until);
         Ok(Answer { decision, witness, missing, valid_until, edges: budget.edges() })
@@ -122,4 +118,13 @@ fn judge_context(context: &Context) -> Result<(), Error> {
         return Err(Error::invalid("context", "", message).with_fact("limit", most.to_string()));
     }
     Ok(())
+}
+
+/// What the engine says of what the walk found. The one place an Allow is made.
+pub(super) fn decided(membership: Membership) -> Decision {
+    match membership {
+        Membership::Member => Decision::Allow,
+        Membership::Conditional => Decision::Conditional,
+        Membership::Not => Decision::Deny,
+    }
 }

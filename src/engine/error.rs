@@ -194,6 +194,9 @@ impl From<store::Error> for Error {
                 format!("preconditions[{index}] does not hold"),
             )
             .with_fact("index", index.to_string()),
+            store::Error::PreconditionsTooWide => Error::new(Kind::ResourceExhausted, "PRECONDITIONS_TOO_WIDE", text)
+                .with_fact("field", "preconditions")
+                .with_hint("name type and relation, or one subject, so that fewer tuples are looked through"),
             store::Error::SchemaChanged => Error::new(Kind::Unavailable, "SCHEMA_CHANGED", text).with_hint("try again"),
             store::Error::TuplesInTheWay(forms) => tuples_in_the_way(&forms),
             store::Error::TooManyTuples { limit } => Error::new(Kind::ResourceExhausted, "TOO_MANY_TUPLES", text)

@@ -63,6 +63,7 @@ impl Engine {
                 schema_revision: in_force.revision,
                 parents: in_force.parents.clone(),
                 preconditions: Vec::new(),
+                precondition_rows_max: self.limits.precondition_rows_max,
                 change: Change::Tuples(updates.iter().map(|(_, update)| update.clone()).collect()),
                 metadata: metadata.clone(),
                 only_judge: false,

@@ -1,13 +1,11 @@
 //! ReadTuples: live tuples that match, in key order, at one revision, with a cursor after each.
 
+use super::cursor::CursorSeal;
 use super::resolve::judge_filter;
 use super::schemas::no_schema;
-use super::{Engine, Error, Kind};
-use crate::model::{Consistency, ConsistencyToken, RelationTuple, Revision, Timestamp, TupleFilter};
+use super::{Engine, Error};
+use crate::model::{Consistency, RelationTuple, Revision, Timestamp, TupleFilter};
 use crate::store::{ROW_KEY_BYTES, RowScan, Snapshot, Store};
-use aws_lc_rs::digest::{Context, SHA256};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -53,7 +51,7 @@ impl Engine {
         judge_filter(&in_force, &request.filter, "filter")?;
         let dictionary = self.store.dictionary();
         let scan = RowScan::new(&request.filter, &self.store.names(), |of, id| dictionary.number(of, id))?;
-        let seal = CursorSeal::new(self.token(snapshot.revision()), &request.filter);
+        let seal = CursorSeal::new(self.token(snapshot.revision()), format!("{:?}", request.filter));
         let after = match &request.cursor {
             None => None,
             Some(text) => Some(seal.open(text, snapshot.revision())?),
@@ -78,7 +76,7 @@ impl TupleReader {
 
     /// The cursor that resumes after a row.
     pub(super) fn cursor(&self, key: [u8; ROW_KEY_BYTES]) -> String {
-        self.seal.close(self.snapshot.revision(), key)
+        self.seal.close(self.snapshot.revision(), &key)
     }
 
     /// Up to `rows_max` further rows with their keys, fewer when their contexts are long; none at the end.
@@ -118,67 +116,5 @@ impl TupleReader {
             self.after = Some(bytes);
         }
         Ok(page)
-    }
-}
-
-/// Cursors of one filter over one database.
-///
-/// ```text
-/// base64url of: version u8 · revision u64 · row key 17 bytes · check 8 bytes
-/// ```
-/// The check covers the database and the filter, so that a cursor of another is refused. It is no secret: a cursor
-/// shows nothing that a caller who may read could not read.
-struct CursorSeal {
-    database: ConsistencyToken,
-    filter: String,
-}
-
-const CURSOR_VERSION: u8 = 1;
-const CURSOR_BYTES: usize = 1 + 8 + ROW_KEY_BYTES + 8;
-
-impl CursorSeal {
-    fn new(token: ConsistencyToken, filter: &TupleFilter) -> CursorSeal {
-        CursorSeal { database: token, filter: format!("{filter:?}") }
-    }
-
-    fn check(&self, payload: &[u8]) -> [u8; 8] {
-        let mut hash = Context::new(&SHA256);
-        hash.update(&self.database.database);
-        hash.update(&self.database.incarnation.to_be_bytes());
-        hash.update(&(self.filter.len() as u64).to_be_bytes());
-        hash.update(self.filter.as_bytes());
-        hash.update(payload);
-        let mut check = [0; 8];
-        check.copy_from_slice(hash.finish().as_ref().get(..8).unwrap_or(&[0; 8]));
-        check
-    }
-
-    fn close(&self, revision: Revision, key: [u8; ROW_KEY_BYTES]) -> String {
-        let mut bytes = vec![CURSOR_VERSION];
-        bytes.extend_from_slice(&revision.0.to_be_bytes());
-        bytes.extend_from_slice(&key);
-        let check = self.check(&bytes);
-        bytes.extend_from_slice(&check);
-        URL_SAFE_NO_PAD.encode(bytes)
-    }
-
-    fn open(&self, text: &str, newest: Revision) -> Result<[u8; ROW_KEY_BYTES], Error> {
-        let foreign = || {
-            Error::invalid("cursor", text, "not a cursor of this filter and database")
-                .with_hint("give the cursor of a row that the same filter returned")
-        };
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| foreign())?;
-        let bytes: [u8; CURSOR_BYTES] = bytes.try_into().map_err(|_| foreign())?;
-        let (payload, check) = bytes.split_last_chunk::<8>().ok_or_else(foreign)?;
-        let (version, rest) = payload.split_first().ok_or_else(foreign)?;
-        if *version != CURSOR_VERSION || self.check(payload) != *check {
-            return Err(foreign());
-        }
-        let (revision, rest) = rest.split_first_chunk::<8>().ok_or_else(foreign)?;
-        if Revision(u64::from_be_bytes(*revision)) > newest {
-            let message = "the cursor is from a later revision than the one asked for";
-            return Err(Error::new(Kind::OutOfRange, "CURSOR_AHEAD", message).with_fact("field", "cursor"));
-        }
-        rest.first_chunk::<ROW_KEY_BYTES>().copied().ok_or_else(foreign)
     }
 }

@@ -81,6 +81,7 @@ impl Engine {
                 schema_revision: in_force.revision,
                 parents: in_force.parents.clone(),
                 preconditions: preconditions.clone(),
+                precondition_rows_max: self.limits.precondition_rows_max,
                 change: Change::ReplaceSubjects {
                     object: object.clone(),
                     relation: relation.clone(),

@@ -4,7 +4,7 @@ use super::schemas::InForce;
 use super::{Error, Kind};
 use crate::model::{
     MemberNum, ObjectId, ObjectNum, ObjectRef, Question, RelationName, Step, SubjectKind, SubjectRef,
-    SubjectRelationFilter, TupleFilter, TupleKey, TypeNum, Witness,
+    SubjectRelationFilter, TupleFilter, TupleKey, TypeName, TypeNum, Witness,
 };
 use crate::schema::{Refusal, Side};
 use crate::store::{self, RowKey, Store, SubjectKey};
@@ -16,51 +16,86 @@ use smallvec::SmallVec;
 pub(super) struct Resolver<'a> {
     store: &'a Store,
     in_force: &'a InForce,
-    transient: SmallVec<[(TypeNum, ObjectId); 2]>,
+    transient: Transient,
 }
+
+/// The transient numbers of a request that goes on after its question was resolved.
+pub(super) type Transient = SmallVec<[(TypeNum, ObjectId); 2]>;
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(store: &'a Store, in_force: &'a InForce) -> Resolver<'a> {
-        Resolver { store, in_force, transient: SmallVec::new() }
+        Resolver { store, in_force, transient: Transient::new() }
+    }
+
+    /// One that knows the numbers an earlier one gave.
+    pub(super) fn again(store: &'a Store, in_force: &'a InForce, transient: &Transient) -> Resolver<'a> {
+        Resolver { store, in_force, transient: transient.clone() }
+    }
+
+    /// The numbers given.
+    pub(super) fn into_transient(self) -> Transient {
+        self.transient
     }
 
     /// The question in numbers. Unknown types and relations are `FAILED_PRECONDITION`; a wildcard as the subject is
     /// `INVALID_ARGUMENT`, because nobody is everybody.
     pub(super) fn question(&mut self, question: &Question) -> Result<Asked, Error> {
+        let node = self.asked_node(&question.object, &question.permission)?;
+        Ok(Asked { node, subject: self.asked_subject(&question.subject)? })
+    }
+
+    /// What is asked of an object.
+    pub(super) fn asked_node(&mut self, object: &ObjectRef, permission: &RelationName) -> Result<Node, Error> {
+        let (of, member) = self.asked_member(&object.object_type, "object.type", permission, "permission")?;
+        Ok(Node { member, object: self.number(of, &object.id)? })
+    }
+
+    /// A relation or permission of a definition, each named by a field of the request.
+    pub(super) fn asked_member(
+        &self,
+        object_type: &TypeName,
+        type_field: &str,
+        name: &RelationName,
+        name_field: &str,
+    ) -> Result<(TypeNum, MemberNum), Error> {
         let schema = &self.in_force.schema;
-        schema
-            .resolve_type(Side::Object, &question.object.object_type)
-            .map_err(|refusal| refused(&refusal, "object.type"))?;
-        schema
-            .resolve_member(&question.object.object_type, &question.permission)
-            .map_err(|refusal| refused(&refusal, "permission"))?;
-        let (of, member) = self.member(&question.object, &question.permission)?;
-        let object = self.number(of, &question.object.id)?;
-        let subject_type = question.subject.subject_type();
+        schema.resolve_type(Side::Object, object_type).map_err(|refusal| refused(&refusal, type_field))?;
+        schema.resolve_member(object_type, name).map_err(|refusal| refused(&refusal, name_field))?;
+        self.member(object_type, name)
+    }
+
+    /// Who is asked about.
+    pub(super) fn asked_subject(&mut self, subject: &SubjectRef) -> Result<SubjectKey, Error> {
+        let schema = &self.in_force.schema;
+        let subject_type = subject.subject_type();
         schema.resolve_type(Side::Subject, subject_type).map_err(|refusal| refused(&refusal, "subject.object.type"))?;
-        schema.resolve_subject(&question.subject).map_err(|refusal| refused(&refusal, "subject.optional_relation"))?;
-        let subject = match &question.subject {
+        schema.resolve_subject(subject).map_err(|refusal| refused(&refusal, "subject.relation"))?;
+        Ok(match subject {
             SubjectRef::Object(object) => {
-                let names = &self.in_force.names;
-                let of = names.type_number(subject_type.as_str()).ok_or_else(|| unnumbered(subject_type.as_str()))?;
-                let member = names.itself(of).ok_or_else(|| unnumbered(subject_type.as_str()))?;
+                let (of, member) = self.itself(subject_type)?;
                 SubjectKey { kind: SubjectKind::Plain, member, object: self.number(of, &object.id)? }
             }
             SubjectRef::Userset(object, relation) => {
-                let (of, member) = self.member(object, relation)?;
+                let (of, member) = self.member(&object.object_type, relation)?;
                 SubjectKey { kind: SubjectKind::Userset, member, object: self.number(of, &object.id)? }
             }
             SubjectRef::Wildcard(_) => {
                 let message = "a wildcard cannot ask; name one subject";
                 return Err(Error::invalid("subject.object.id", "*", message));
             }
-        };
-        Ok(Asked { node: Node { member, object }, subject })
+        })
     }
 
-    fn member(&self, object: &ObjectRef, name: &RelationName) -> Result<(TypeNum, MemberNum), Error> {
+    /// A definition's `...`, which stands for its plain objects.
+    pub(super) fn itself(&self, of: &TypeName) -> Result<(TypeNum, MemberNum), Error> {
         let names = &self.in_force.names;
-        let object_type = object.object_type.as_str();
+        let number = names.type_number(of.as_str()).ok_or_else(|| unnumbered(of.as_str()))?;
+        Ok((number, names.itself(number).ok_or_else(|| unnumbered(of.as_str()))?))
+    }
+
+    fn member(&self, object_type: &TypeName, name: &RelationName) -> Result<(TypeNum, MemberNum), Error> {
+        let names = &self.in_force.names;
+        let object_type = object_type.as_str();
         let of = names.type_number(object_type).ok_or_else(|| unnumbered(object_type))?;
         let member = names.member_number(of, name.as_str()).ok_or_else(|| unnumbered(name.as_str()))?;
         Ok((of, member))
@@ -79,7 +114,8 @@ impl<'a> Resolver<'a> {
         Ok(ObjectNum(ObjectNum::TRANSIENT_FIRST.saturating_add(index)))
     }
 
-    fn id(&self, of: TypeNum, number: ObjectNum) -> Result<ObjectId, store::Error> {
+    /// The id behind a number of this request or of the store.
+    pub(super) fn id(&self, of: TypeNum, number: ObjectNum) -> Result<ObjectId, store::Error> {
         let transient = number.0.checked_sub(ObjectNum::TRANSIENT_FIRST);
         match transient.and_then(|index| self.transient.get(index as usize)) {
             Some((_, id)) => Ok(id.clone()),
@@ -126,7 +162,8 @@ impl<'a> Resolver<'a> {
         Ok(Witness { steps })
     }
 
-    fn node(&self, node: Node) -> Result<(ObjectRef, RelationName), Error> {
+    /// A node in names.
+    pub(super) fn node(&self, node: Node) -> Result<(ObjectRef, RelationName), Error> {
         let member = self.in_force.names.member(node.member)?;
         let name = member.name.clone().ok_or_else(internal)?;
         let object_type = self.in_force.names.type_name(member.of)?.clone();
@@ -178,6 +215,15 @@ pub(super) fn judge_filter(in_force: &InForce, filter: &TupleFilter, field: &str
             if let Some(id) = &filter.object_id {
                 let message = "an object id means nothing without `object_type`";
                 return Err(Error::invalid(at("object_id"), id.as_str(), message));
+            }
+            // A misspelt relation would match nothing, so a guard over it would always hold.
+            if let Some(relation) = &filter.relation
+                && !schema.definitions().iter().any(|of| of.relation(relation.as_str()).is_some())
+            {
+                let message = format!("{}: no type has a relation `{relation}`", at("relation"));
+                return Err(Error::new(Kind::FailedPrecondition, "UNKNOWN_RELATION", message)
+                    .with_fact("field", at("relation"))
+                    .with_fact("value", relation.as_str()));
             }
         }
     }

@@ -65,6 +65,10 @@ impl Engine {
         let diagnosed = |diagnostics: &[schema::Diagnostic]| -> Vec<SchemaDiagnostic> {
             diagnostics.iter().map(|diagnostic| SchemaDiagnostic::of(diagnostic, &request.text)).collect()
         };
+        // A forgotten field must not take the schema away.
+        if request.text.is_empty() {
+            return Err(Error::invalid("schema", "", "there is no schema in the request"));
+        }
         let compiled = schema::compile(&request.text, &self.limits)
             .map_err(|diagnostics| does_not_compile(diagnosed(&diagnostics)))?;
         let metadata = self.metadata(&request.metadata)?;
@@ -105,6 +109,7 @@ impl Engine {
             schema_revision: snapshot.schema_revision(),
             parents: Arc::default(),
             preconditions: Vec::new(),
+            precondition_rows_max: self.limits.precondition_rows_max,
             change: Change::Schema(new_schema(old, &compiled.schema)),
             metadata,
             only_judge: request.dry_run,

@@ -68,20 +68,66 @@ impl View {
         self.page(&forward_prefix(relation, Some(object)), after, rows_max)
     }
 
+    /// Up to `rows_max` live subjects of one form of a relation on an object, as `usersets` does.
+    pub fn subjects_of_form(
+        &self,
+        relation: MemberNum,
+        object: ObjectNum,
+        (kind, member): (SubjectKind, MemberNum),
+        after: Option<RowKey>,
+        rows_max: usize,
+    ) -> Result<(Rows, Option<RowKey>), Error> {
+        let mut prefix = forward_prefix(relation, Some(object));
+        prefix.push(kind as u8);
+        prefix.extend_from_slice(&member.0.to_be_bytes());
+        self.page(&prefix, after, rows_max)
+    }
+
+    /// Up to `rows_max` objects on which a live row of `relation` names exactly this subject, ascending, after `after`
+    /// in key order. The second value is where to go on; `None` at the end.
+    pub fn objects(
+        &self,
+        subject: SubjectKey,
+        relation: MemberNum,
+        after: Option<RowKey>,
+        rows_max: usize,
+    ) -> Result<(Vec<ObjectNum>, Option<RowKey>), Error> {
+        let mut prefix = forward_prefix(subject.member, Some(subject.object));
+        prefix.push(subject.kind as u8);
+        prefix.extend_from_slice(&relation.0.to_be_bytes());
+        let mut objects = Vec::new();
+        let next = self.scan(Direction::Reverse, &prefix, after.map(|key| key.reverse()), |key, _| {
+            objects.push(key.object);
+            objects.len() < rows_max
+        })?;
+        Ok((objects, next))
+    }
+
     fn page(&self, prefix: &[u8], after: Option<RowKey>, rows_max: usize) -> Result<(Rows, Option<RowKey>), Error> {
         let mut rows = Rows::new();
+        let next = self.scan(Direction::Forward, prefix, after.map(|key| key.forward()), |key, value| {
+            rows.push((key.subject, value));
+            rows.len() < rows_max
+        })?;
+        Ok((rows, next))
+    }
+
+    /// Gives each live row to `more` until it has enough; returns where to go on, `None` at the end.
+    fn scan(
+        &self,
+        direction: Direction,
+        prefix: &[u8],
+        after: Option<[u8; ROW_KEY_BYTES]>,
+        mut more: impl FnMut(RowKey, RowValue) -> bool,
+    ) -> Result<Option<RowKey>, Error> {
         let mut next = None;
-        let after: Option<[u8; ROW_KEY_BYTES]> = after.map(|key| key.forward());
-        self.snapshot.rows(Direction::Forward, prefix, after.as_ref(), |key, value| {
-            if value.is_live(self.now) {
-                rows.push((key.subject, value));
-            }
-            if rows.len() < rows_max {
+        self.snapshot.rows(direction, prefix, after.as_ref(), |key, value| {
+            if !value.is_live(self.now) || more(key, value) {
                 return Ok(ControlFlow::Continue(()));
             }
             next = Some(key);
             Ok(ControlFlow::Break(()))
         })?;
-        Ok((rows, next))
+        Ok(next)
     }
 }

@@ -52,10 +52,12 @@ limits! {
     schema_type_steps_max: usize = 5_000_000, "steps", "checking the types that permissions are annotated with: well below a second";
     expression_depth_max: usize = 64, "levels", "nesting of one permission's expression: the parser's stack is bounded";
     page_tuples_max: usize = 10_000, "tuples", "one page of ReadTuples";
+    exclusions_max: usize = 10_000, "subjects", "excluded from one `type:*` of ListSubjects: they travel in one message";
     deadline_default_ms: u64 = 10_000, "ms", "a request that names no deadline";
     deadline_max_ms: u64 = 60_000, "ms", "the longest deadline a caller may set";
     edges_max: u64 = 10_000_000, "edges", "work of one question: tuples and memberships visited; beyond is an error, never a decision";
-    walk_stack_bytes_max: usize = 4 << 30, "bytes", "memory for the nesting of one question: a chain of ten million levels spends its edges first";
+    walk_stack_bytes_max: usize = 512 << 20, "bytes", "memory for the nesting of one question, some 250,000 levels: questions under way share the machine";
+    precondition_rows_max: usize = 1_000_000, "tuples", "looked through by the preconditions of one write: the committer waits meanwhile";
     metadata_bytes_max: usize = 16 << 10, "bytes", "metadata of one write: it travels in every log entry";
     streams_max: u32 = 256, "streams", "concurrent requests on one connection";
     connections_max: usize = 10_000, "connections", "open at once: each holds buffers";

@@ -47,6 +47,9 @@ impl ObjectNum {
     /// From here on upwards numbers are never given to an id that is kept. A request gives them to ids that no tuple
     /// mentions, which so have no rows, and forgets them with its answer.
     pub const TRANSIENT_FIRST: u32 = u32::MAX - 4_095;
+    /// Stands for every id of its type that is neither kept nor named in the request: none of them has a row, so the
+    /// answer about one is the answer about all.
+    pub const ANYBODY_ELSE: ObjectNum = ObjectNum(u32::MAX);
 }
 
 /// Which form a tuple's subject has. The order is the order in the keys: a check scans the first two and does one

@@ -5,6 +5,7 @@
 mod types;
 mod plan;
 mod index;
+mod leads;
 mod compile;
 mod caveats;
 mod partials;
@@ -28,6 +29,7 @@ pub use compile::{Compiled, compile, digest};
 pub use diagnostic::{Colour, Diagnostic, Severity, line_column};
 pub use diff::{Change, diff, narrowed_caveats, new_parents, removed_forms};
 pub use imports::{Composed, Loader, Placed, Source, compose};
+pub use leads::{BackArrow, Leads};
 pub use plan::{MemberPlan, Numbers, Plan, PlanExpr, RelationPlan, Targets, Unnumbered};
 pub use print::format;
 pub use reflect::MemberRef;

@@ -76,6 +76,11 @@ impl Targets {
     pub fn of(&self, object_type: TypeNum) -> Option<MemberNum> {
         self.0.iter().find(|(of, _)| *of == object_type).map(|(_, member)| *member)
     }
+
+    /// Every type that has the target, with the member asked of it.
+    pub fn all(&self) -> impl Iterator<Item = (TypeNum, MemberNum)> {
+        self.0.iter().copied()
+    }
 }
 
 impl RelationPlan {
@@ -83,6 +88,12 @@ impl RelationPlan {
     #[must_use]
     pub fn admits(&self, kind: SubjectKind, member: MemberNum) -> bool {
         self.forms.binary_search(&(kind, member)).is_ok()
+    }
+
+    /// The subject forms its rows may have, ascending.
+    #[must_use]
+    pub fn forms(&self) -> &[(SubjectKind, MemberNum)] {
+        &self.forms
     }
 }
 

@@ -191,6 +191,7 @@ impl Committer {
         let commit = Commit {
             schema_revision: self.state.head.schema_revision,
             preconditions: Vec::new(),
+            precondition_rows_max: 0,
             parents: Arc::default(),
             change: Change::CollectExpired { limit: COLLECTED_MAX },
             metadata: Box::default(),

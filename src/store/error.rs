@@ -13,6 +13,9 @@ pub enum Error {
     /// The precondition at this index does not hold.
     #[error("precondition {index} does not hold")]
     PreconditionFailed { index: usize },
+    /// The preconditions would look through more rows than one write may hold the committer for.
+    #[error("the preconditions look through too many tuples")]
+    PreconditionsTooWide,
     /// Another schema than the one the request was judged by is in force.
     #[error("the schema changed meanwhile")]
     SchemaChanged,

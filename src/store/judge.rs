@@ -26,6 +26,8 @@ pub struct Commit {
     /// The schema by which the engine judged it; another one in force refuses it, to be judged again.
     pub schema_revision: Revision,
     pub preconditions: Vec<Precondition>,
+    /// Most rows that they may look through, all together.
+    pub precondition_rows_max: usize,
     pub change: Change,
     /// The `parent` relations of that schema.
     pub parents: Arc<[MemberNum]>,
@@ -89,10 +91,13 @@ pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<V
     if commit.schema_revision != overlay.schema_revision() {
         return Err(Error::SchemaChanged);
     }
+    let mut rows_left = commit.precondition_rows_max;
     for (index, precondition) in commit.preconditions.iter().enumerate() {
+        let (Precondition::MustMatch(filter) | Precondition::MustNotMatch(filter)) = precondition;
+        let matches = !matching(overlay, filter, now, 1, &mut rows_left)?.is_empty();
         let holds = match precondition {
-            Precondition::MustMatch(filter) => !matching(overlay, filter, now, 1)?.is_empty(),
-            Precondition::MustNotMatch(filter) => matching(overlay, filter, now, 1)?.is_empty(),
+            Precondition::MustMatch(_) => matches,
+            Precondition::MustNotMatch(_) => !matches,
         };
         if !holds {
             return Err(Error::PreconditionFailed { index });
@@ -102,7 +107,9 @@ pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<V
     match &commit.change {
         Change::Tuples(updates) => judge_tuples(overlay, updates, &commit.parents, now, mark),
         Change::DeleteMatching { filter, limit } => {
-            let rows = matching(overlay, filter, now, limit.saturating_add(1))?;
+            // What matches is bounded by `limit`; what does not is passed over.
+            let mut rows_left = usize::MAX;
+            let rows = matching(overlay, filter, now, limit.saturating_add(1), &mut rows_left)?;
             if rows.len() > *limit {
                 return Err(Error::TooManyTuples { limit: *limit });
             }
@@ -380,6 +387,7 @@ fn matching(
     filter: &TupleFilter,
     now: Timestamp,
     limit: usize,
+    rows_left: &mut usize,
 ) -> Result<Vec<(RowKey, RowValue)>, Error> {
     let number = |of: TypeNum, id: &str| match ObjectId::new(id) {
         Ok(id) => overlay.number(of, &id),
@@ -392,6 +400,7 @@ fn matching(
             break;
         }
         each_row(overlay, scan.direction, prefix, |key| {
+            *rows_left = rows_left.checked_sub(1).ok_or(Error::PreconditionsTooWide)?;
             if scan.matches(&key)
                 && let Some(value) = overlay.row(&key)?.filter(|value| value.is_live(now))
             {

@@ -339,7 +339,12 @@ fn load_state(db: Arc<Db>, dictionary: Arc<Dictionary>) -> Result<State, Error> 
 }
 
 fn check_high_water(db: &Db, folder: &Path, head: Head) -> Result<(), Error> {
-    let Some(mark) = HighWater::read(folder)? else { return Ok(()) };
+    let Some(mark) = HighWater::read(folder)? else {
+        if head.revision > Revision(0) {
+            tracing::warn!("the high-water mark is missing: whether acknowledged writes were lost cannot be told");
+        }
+        return Ok(());
+    };
     let missing = Error::BelowHighWater { found: head.revision, mark: mark.revision };
     if mark.revision > head.revision {
         return Err(missing);

@@ -52,6 +52,11 @@ impl Budget {
         Budget { edges: 0, edges_max: limits.edges_max, segments: 0, segments_max, cancel }
     }
 
+    /// Goes on with what is left, on behalf of whoever waits now.
+    pub fn on_behalf_of(&mut self, cancel: Cancel) {
+        self.cancel = cancel;
+    }
+
     /// Edges visited so far.
     #[must_use]
     pub fn edges(&self) -> u64 {

@@ -71,6 +71,93 @@ pub fn check(
     Ok(Found { membership, trail, missing, valid_until: walk.valid_until })
 }
 
+/// Asks many questions about one subject at one view, and keeps what was found for the next: what a list does. The
+/// plan and the view of every question must be the same.
+pub struct Asker {
+    subject: SubjectKey,
+    context: Context,
+    memo: Memo,
+    reasons: Reasons,
+}
+
+impl Asker {
+    /// Nothing asked yet.
+    #[must_use]
+    pub fn new(subject: SubjectKey, context: Context) -> Asker {
+        Asker { subject, context, memo: Memo::default(), reasons: Reasons::default() }
+    }
+
+    /// What [`check`] would find for this subject, its work taken from `budget`.
+    pub fn ask(&mut self, plan: &Plan, view: &View, node: Node, budget: &mut Budget) -> Result<Membership, Error> {
+        self.walking(plan, view, budget, |walk| walk.solve(node))
+    }
+
+    /// As [`Asker::ask`], with the context fields that could still decide a conditional answer, sorted.
+    pub fn ask_why(
+        &mut self,
+        plan: &Plan,
+        view: &View,
+        node: Node,
+        budget: &mut Budget,
+    ) -> Result<(Membership, Vec<String>), Error> {
+        self.walking(plan, view, budget, |walk| {
+            let membership = walk.solve(node)?;
+            let missing = match membership {
+                Membership::Conditional => walk.gather(node)?,
+                Membership::Member | Membership::Not => Vec::new(),
+            };
+            Ok((membership, missing))
+        })
+    }
+
+    /// What a part of a permission's expression says by itself on an object.
+    pub(super) fn ask_part(
+        &mut self,
+        plan: &Plan,
+        view: &View,
+        (part, here): (&PlanExpr, Node),
+        budget: &mut Budget,
+    ) -> Result<Membership, Error> {
+        self.walking(plan, view, budget, |walk| {
+            // Bounded: a try that was given up has cost edges, of which there are only so many.
+            loop {
+                match walk.expr(part, here) {
+                    Ok(value) => return Ok(value),
+                    Err(Stop::Failed(error)) => return Err(error),
+                    Err(Stop::Thrashing) => walk.memo.keep_final_only(),
+                }
+            }
+        })
+    }
+
+    /// After an error nothing is kept: the memo may hold nodes that were still open.
+    fn walking<T>(
+        &mut self,
+        plan: &Plan,
+        view: &View,
+        budget: &mut Budget,
+        work: impl FnOnce(&mut Walk<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let memo = std::mem::take(&mut self.memo);
+        let mut walk = Walk {
+            plan,
+            view,
+            subject: self.subject,
+            budget,
+            memo,
+            trail: Trail::default(),
+            conditions: Conditions::new(&self.context),
+            reasons: std::mem::take(&mut self.reasons),
+            valid_until: None,
+            table: None,
+            subtracted: 0,
+        };
+        let done = work(&mut walk)?;
+        (self.memo, self.reasons) = (walk.memo, walk.reasons);
+        Ok(done)
+    }
+}
+
 /// Why a descent ended without an answer.
 enum Stop {
     /// Too much was forgotten: to be done again by worklist.

@@ -9,8 +9,12 @@ mod budget;
 mod memo;
 mod trail;
 mod reasons;
+mod list_resources;
+mod list_subjects;
 
 pub use budget::{Budget, Error};
-pub use check::{Asked, Found, check};
+pub use check::{Asked, Asker, Found, check};
+pub use list_resources::resources_reached;
+pub use list_subjects::{Mentioned, SubjectForm, naming_relations, subjects_mentioned};
 pub use memo::Node;
 pub use trail::TrailStep;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-fn procura() -> Command {
+pub fn procura() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procura"));
     command.env_remove("PROCURA_SERVER").env("NO_COLOR", "1").env("PROCURA_LOG", "warn");
     command
@@ -15,19 +15,19 @@ fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Output {
     procura().args(arguments).output().expect("the binary runs")
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().expect("it ended by itself")
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
+pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
@@ -43,14 +43,14 @@ fn examples(extension: &str) -> Vec<PathBuf> {
 }
 
 /// A server of the real binary on a free port; ended when dropped.
-struct Server {
+pub struct Server {
     child: Child,
     address: String,
     _data: tempfile::TempDir,
 }
 
 impl Server {
-    fn start() -> Server {
+    pub fn start() -> Server {
         let data = tempfile::tempdir().expect("a folder");
         let mut child = procura()
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"])
@@ -65,11 +65,11 @@ impl Server {
         Server { child, address, _data: data }
     }
 
-    fn ask<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
+    pub fn ask<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
         procura().env("PROCURA_SERVER", &self.address).args(arguments).output().expect("the binary runs")
     }
 
-    fn ask_with_stdin(&self, arguments: &[&str], input: &str) -> Output {
+    pub fn ask_with_stdin(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = procura()
             .env("PROCURA_SERVER", format!("http://{}", self.address))
             .args(arguments)

@@ -6,6 +6,7 @@
 
 use crate::agrees::Timed;
 use crate::engines::{TestEngine, question, refused, schema_request, told, tuple, update, write_request};
+use crate::lists::{listed_resources, listed_subjects, resources_asked, subjects_asked};
 use crate::worlds::{Rng, SECOND, World, number, seed};
 use crate::zed;
 use procura::engine::{CheckOptions, Error, Kind};
@@ -213,7 +214,7 @@ struct Tally {
     run: usize,
     later: Vec<String>,
     checks: usize,
-    lists_for_later: usize,
+    lists: usize,
     compared: usize,
 }
 
@@ -244,7 +245,8 @@ fn advisories_of_others_do_not_happen_here() {
         tally.checks,
         tally.compared
     );
-    println!("advisories: {} list assertions left for later", tally.lists_for_later);
+    println!("advisories: {} list assertions held", tally.lists);
+    assert!(tally.lists > 0, "no list assertion ran");
     println!("advisories: {} scenarios left for later: {}", tally.later.len(), tally.later.join(", "));
     let least = number("PROCURA_ADVISORIES_LEAST", 15);
     assert!(tally.run as u64 >= least, "only {} ran", tally.run);
@@ -267,25 +269,52 @@ impl Scenario<'_> {
         all
     }
 
-    /// The checks it makes; `None` when one of them needs what comes later.
-    fn checks(&self, tally: &mut Tally) -> Option<Vec<&Value>> {
-        let mut checks = Vec::new();
+    /// What it asserts, checks and lists; `None` when one of them needs what comes later.
+    fn asserted(&self) -> Option<(Vec<&Value>, Vec<&Value>)> {
+        let (mut checks, mut lists) = (Vec::new(), Vec::new());
         for assertion in items(self.body, "assertions") {
             if assertion.get("check").is_some() {
                 if assertion.get("contextual").is_some() {
                     return None;
                 }
                 checks.push(assertion);
+            } else if assertion.get("lookup_resources").is_some() || assertion.get("lookup_subjects").is_some() {
+                // A list takes no context yet.
+                if assertion.get("context").is_none() {
+                    lists.push(assertion);
+                }
             } else {
-                assert!(
-                    assertion.get("lookup_resources").is_some() || assertion.get("lookup_subjects").is_some(),
-                    "{}: {assertion} is not understood",
-                    self.id
-                );
-                tally.lists_for_later += 1;
+                panic!("{}: {assertion} is not understood", self.id);
             }
         }
-        Some(checks)
+        Some((checks, lists))
+    }
+
+    /// What a list must be: exactly those allowed, and exactly those that hang on context.
+    fn judge_lists(&self, engine: &procura::engine::Engine, lists: &[&Value], tally: &mut Tally) {
+        for assertion in lists {
+            let said = match (text(assertion, "lookup_resources"), text(assertion, "lookup_subjects")) {
+                (Some(asked), _) => listed_resources(engine, &resources_asked(asked)),
+                (None, Some(asked)) => listed_subjects(engine, &subjects_asked(asked)),
+                (None, None) => panic!("{}: {assertion} is no list", self.id),
+            };
+            tally.lists += 1;
+            let listed = match said {
+                Ok(listed) => listed,
+                Err(error) => {
+                    let or_error = assertion.get("or_error").and_then(Value::as_bool).unwrap_or(false);
+                    assert!(or_error && error.kind == Kind::ResourceExhausted, "{}: {}", self.id, told(&error));
+                    continue;
+                }
+            };
+            for (key, decision) in [("expect", Decision::Allow), ("expect_conditional", Decision::Conditional)] {
+                let mut due: Vec<&str> = items(assertion, key).iter().map(|id| id.as_str().expect("an id")).collect();
+                due.sort_unstable();
+                let found: Vec<&str> =
+                    listed.iter().filter(|(_, said)| *said == decision).map(|(id, _)| id.as_str()).collect();
+                assert_eq!(found, due, "{}: {assertion}: {key}", self.id);
+            }
+        }
     }
 
     fn run(&self, tally: &mut Tally, rng: &mut Rng) {
@@ -312,7 +341,7 @@ impl Scenario<'_> {
             assert!(!self.is_true("write_rejected"), "{}: the write should be refused", self.id);
         }
         let token = engine.token(engine.touch(&tuples));
-        let Some(checks) = self.checks(tally) else { return tally.later.push(self.id.to_owned()) };
+        let Some((checks, lists)) = self.asserted() else { return tally.later.push(self.id.to_owned()) };
 
         // 1: a fresh engine, in order, also as one batch. 2: nothing warm. 3: warm from the other end. 4: eight race.
         let repeat = self.body.get("repeat").and_then(Value::as_u64).unwrap_or(1);
@@ -320,7 +349,9 @@ impl Scenario<'_> {
             self.ask(&engine, &checks, token, tally);
         }
         self.ask_in_bulk(&engine, &checks, tally);
+        self.judge_lists(&engine, &lists, tally);
         engine.reopen();
+        self.judge_lists(&engine, &lists, tally);
         self.ask(&engine, &checks, token, tally);
         let reversed: Vec<&Value> = checks.iter().rev().copied().collect();
         self.ask(&engine, &reversed, token, tally);
@@ -328,19 +359,22 @@ impl Scenario<'_> {
         std::thread::scope(|scope| {
             let racing: Vec<_> = (0..8)
                 .map(|_| {
-                    let (mut shuffled, engine) = (checks.clone(), &engine);
+                    let (mut shuffled, lists, engine) = (checks.clone(), &lists, &engine);
                     rng.shuffle(&mut shuffled);
                     scope.spawn(move || {
                         let mut tally = Tally::default();
                         for _ in 0..10 {
                             self.ask(engine, &shuffled, token, &mut tally);
                         }
-                        tally.checks
+                        self.judge_lists(engine, lists, &mut tally);
+                        (tally.checks, tally.lists)
                     })
                 })
                 .collect();
             for racer in racing {
-                tally.checks += racer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let (checks, lists) = racer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                tally.checks += checks;
+                tally.lists += lists;
             }
         });
         if !self.is_true("skip_list_agreement") {
@@ -420,7 +454,7 @@ impl Scenario<'_> {
                 }
             } else {
                 assert!(step.get("lookup_resources").is_some(), "{}: {step} is not understood", self.id);
-                tally.lists_for_later += 1;
+                self.judge_lists(&engine, &[step], tally);
             }
         }
         tally.run += 1;

@@ -19,6 +19,7 @@ mod worlds;
 
 mod agrees;
 mod language;
+mod lists;
 mod conformance;
 mod consistency;
 mod writes;
@@ -32,3 +33,4 @@ mod grpc;
 mod watch;
 mod bulk_io;
 mod cli;
+mod lists_wire;

@@ -239,6 +239,25 @@ impl World {
         world
     }
 
+    /// A world in which nothing ends and nothing hangs on a condition.
+    pub fn plain(rng: &mut Rng, prefix: &str) -> World {
+        let mut world = World::lasting(rng, prefix);
+        for member in world.schema.types.iter_mut().flat_map(|t| &mut t.members) {
+            if let Body::Relation(forms) = &mut member.body {
+                let mut plain: Vec<Admitted> = Vec::new();
+                for form in forms.drain(..).map(|form| Admitted::plain(form.form)) {
+                    if !plain.contains(&form) {
+                        plain.push(form);
+                    }
+                }
+                *forms = plain;
+            }
+        }
+        world.tuples.values_mut().for_each(|mark| mark.condition = None);
+        world.pool.clear();
+        world
+    }
+
     /// Tuples between existing objects read from text, with the world built around them; one unknown id a type.
     pub fn from_tuples(schema: Schema, tuples: &[RelationTuple], subjects: &[SubjectRef]) -> Result<World, String> {
         let mut objects: Vec<Object> = Vec::new();
@@ -561,7 +580,11 @@ impl World {
         self.tuples.iter().map(|(tuple, mark)| self.relation_tuple(tuple, mark))
     }
 
-    fn subject_ref(&self, subject: Subject) -> SubjectRef {
+    pub fn object_ref(&self, object: O) -> ObjectRef {
+        self.refs[object].clone()
+    }
+
+    pub fn subject_ref(&self, subject: Subject) -> SubjectRef {
         match subject {
             Subject::Object(o) => SubjectRef::Object(self.refs[o].clone()),
             Subject::Userset(o, m) => SubjectRef::Userset(self.refs[o].clone(), self.member_name(o, m)),

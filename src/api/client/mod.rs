@@ -6,9 +6,11 @@
 mod bulk;
 mod error;
 mod watch;
+mod lists;
 
 pub use bulk::{ImportAck, SubjectsReplaced};
 pub use error::ClientError;
+pub use lists::{ListPage, Listed, SubjectsOf};
 pub use watch::{WatchOptions, WatchStart, Watched};
 
 use super::convert;

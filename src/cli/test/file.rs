@@ -3,8 +3,9 @@
 //! SpiceDB's files are taken as they are: `schema` or `schemaFile`, `relationships`, `assertions`, `validation`.
 //! INVARIANT: every key and every line is either understood or refused with its place; nothing is skipped.
 
+use super::expected::{ExpectedRelation, ExpectedSubject, PlacedSubject};
 use crate::cli::input::{Parsed, Wrong, is_item};
-use crate::model::{ObjectRef, Question, RelationName, RelationTuple, SubjectRef, TupleKey};
+use crate::model::{ObjectRef, Question, RelationName, RelationTuple, TupleKey};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -18,10 +19,10 @@ pub struct ValidationFile {
     pub relationships: Vec<Placed<RelationTuple>>,
     /// Where `relationships` stands; 1 when it does not.
     pub relationships_line: usize,
-    /// Assertions and expected subjects, in the order of the file.
+    /// Assertions, in the order of the file.
     pub asked: Vec<Asked>,
-    /// Expected `type:*`, about which no question can be asked.
-    pub wildcards: usize,
+    /// Expected relations, in the order of the file.
+    pub expected: Vec<ExpectedRelation>,
 }
 
 /// Where the schema comes from; `line` is that of the key's value.
@@ -49,29 +50,14 @@ pub struct Placed<T> {
 }
 
 /// A question and what must be answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Asked {
     pub question: Question,
     pub expectation: Expectation,
-    pub block: Block,
     /// As written.
     pub text: String,
     /// 1-based.
     pub line: usize,
-}
-
-impl Asked {
-    /// Rather than an expected subject of a `validation` block.
-    pub fn is_assertion(&self) -> bool {
-        self.block == Block::Assertions
-    }
-}
-
-/// Which part of the file asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Block {
-    Assertions,
-    Validation,
 }
 
 /// What must be answered.
@@ -80,8 +66,6 @@ pub enum Expectation {
     Allow,
     Deny,
     Conditional,
-    /// Excluded from a wildcard under a condition: then it is not allowed outright.
-    DenyOrConditional,
 }
 
 const KEYS: &[&str] = &["schema", "schemaFile", "relationships", "assertions", "validation"];
@@ -298,7 +282,7 @@ impl<'a> Reader<'a> {
             return None;
         };
         let mut schemas = Vec::new();
-        let mut file_parts = (Vec::new(), 1, Vec::new(), 0);
+        let mut file_parts = (Vec::new(), 1, Vec::new(), Vec::new());
         for (key, value) in entries {
             match key.value.as_str() {
                 "schema" => schemas.extend(
@@ -314,7 +298,7 @@ impl<'a> Reader<'a> {
                     file_parts.1 = line_of(key);
                 }
                 "assertions" => self.assertions(value, &mut file_parts.2),
-                "validation" => file_parts.3 = self.validation(value, &mut file_parts.2),
+                "validation" => file_parts.3 = self.validation(value),
                 later if KEYS_LATER.contains(&later) => {
                     self.wrong_node(key, format!("`{later}` is not supported yet"), None);
                 }
@@ -324,7 +308,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        let (relationships, relationships_line, asked, wildcards) = file_parts;
+        let (relationships, relationships_line, asked, expected) = file_parts;
         let mut schemas = schemas.into_iter();
         let Some((_, schema)) = schemas.next() else {
             if self.wrongs.is_empty() {
@@ -335,7 +319,7 @@ impl<'a> Reader<'a> {
         if let Some((key, _)) = schemas.next() {
             self.wrong_node(key, "a second schema", Some("give `schema` or `schemaFile`".to_owned()));
         }
-        Some(ValidationFile { schema, relationships, relationships_line, asked, wildcards })
+        Some(ValidationFile { schema, relationships, relationships_line, asked, expected })
     }
 
     /// The value of a key that must be text; nothing where it is null.
@@ -395,7 +379,6 @@ impl<'a> Reader<'a> {
                     asked.push(Asked {
                         question,
                         expectation: *expectation,
-                        block: Block::Assertions,
                         text: text.to_owned(),
                         line: line_of(item),
                     });
@@ -454,49 +437,43 @@ impl<'a> Reader<'a> {
         (line, self.line_text(line).find(text).unwrap_or(0))
     }
 
-    /// Expected relations; returns how many wildcards they hold.
-    fn validation(&mut self, value: &Spanned<Node>, asked: &mut Vec<Asked>) -> usize {
-        let mut wildcards = 0;
-        let Some(relations) = self.map_or_nothing("validation", value) else { return 0 };
+    /// Expected relations. A key, and a subject below it, may stand once.
+    fn validation(&mut self, value: &Spanned<Node>) -> Vec<ExpectedRelation> {
+        let mut expected: Vec<ExpectedRelation> = Vec::new();
+        let Some(relations) = self.map_or_nothing("validation", value) else { return expected };
         for (key, items) in relations {
             let Some((object, permission)) = self.expected_relation(key) else { continue };
-            let Some(items) = self.list_or_nothing(&key.value, items) else { continue };
-            for item in items {
-                let Node::Text(text) = &item.value else {
-                    self.wrong_node(
-                        item,
-                        format!("an expected subject is text, this is {}", item.value.kind()),
-                        expected_hint(),
-                    );
-                    continue;
-                };
-                let text = text.trim();
-                match expected_subjects(text) {
-                    Err((at, message)) => {
-                        let (line, start) = self.place(item, text);
-                        self.wrong(line, start + at, message, expected_hint());
-                    }
-                    Ok(subjects) => {
-                        for (subject, expectation) in subjects {
-                            if matches!(subject, SubjectRef::Wildcard(_)) {
-                                wildcards += 1;
-                                continue;
-                            }
-                            let question = Question { object: object.clone(), permission: permission.clone(), subject };
-                            let text = format!("{}@{}", key.value.trim(), question.subject);
-                            asked.push(Asked {
-                                question,
-                                expectation,
-                                block: Block::Validation,
-                                text,
-                                line: line_of(item),
-                            });
-                        }
-                    }
-                }
+            if expected.iter().any(|one| one.object == object && one.permission == permission) {
+                self.wrong_node(key, format!("`{}` stands here twice", key.value.trim()), None);
+                continue;
+            }
+            let mut relation = ExpectedRelation { object, permission, line: line_of(key), subjects: Vec::new() };
+            for item in self.list_or_nothing(&key.value, items).unwrap_or_default() {
+                self.expected_subject(item, &mut relation.subjects);
+            }
+            expected.push(relation);
+        }
+        expected
+    }
+
+    fn expected_subject(&mut self, item: &Spanned<Node>, subjects: &mut Vec<PlacedSubject>) {
+        let Node::Text(text) = &item.value else {
+            let message = format!("an expected subject is text, this is {}", item.value.kind());
+            return self.wrong_node(item, message, expected_hint());
+        };
+        let text = text.trim();
+        match ExpectedSubject::parse(text) {
+            Err((at, message)) => {
+                let (line, start) = self.place(item, text);
+                self.wrong(line, start + at, message, expected_hint());
+            }
+            Ok(expected) if subjects.iter().any(|one| one.expected.subject == expected.subject) => {
+                self.wrong_node(item, format!("`{}` is expected twice", expected.subject), None);
+            }
+            Ok(expected) => {
+                subjects.push(PlacedSubject { expected, text: text.to_owned(), line: line_of(item) });
             }
         }
-        wildcards
     }
 
     fn expected_relation(&mut self, key: &Spanned<String>) -> Option<(ObjectRef, RelationName)> {
@@ -564,60 +541,6 @@ fn near(given: &str, known: &[&str]) -> Option<String> {
         return Some(format!("did you mean `{nearest}`?"));
     }
     Some(format!("known are {}", known.join(", ")))
-}
-
-type Expected = (SubjectRef, Expectation);
-
-/// The subjects of `[SUBJECT] is <object#relation>/<…>`: the one in the brackets, and those excluded from a wildcard.
-/// By which relation they hold is not read further than its form. An error has its byte offset.
-fn expected_subjects(text: &str) -> Result<Vec<Expected>, (usize, String)> {
-    let Some(body) = text.strip_prefix('[') else {
-        return Err((0, "an expected subject stands in `[` and `]`".to_owned()));
-    };
-    // A subject may end in `[...]`, so the bracket that closes is the one before ` is ` or the last.
-    let (inside, relations) = match body.split_once("] is ") {
-        Some((inside, relations)) => (inside, Some(relations)),
-        None => match body.strip_suffix(']') {
-            Some(inside) => (inside, None),
-            None => return Err((text.len(), "`[` without its `]`, or no ` is <…>` behind it".to_owned())),
-        },
-    };
-    if let Some(relations) = relations
-        && !(relations.starts_with('<') && relations.ends_with('>'))
-    {
-        return Err((text.len() - relations.len(), "`<object#relation>` expected after `is`".to_owned()));
-    }
-    let (named, excluded) = match inside.split_once(" - {") {
-        Some((named, excluded)) => match excluded.strip_suffix('}') {
-            Some(excluded) => (named, Some(excluded)),
-            None => return Err((1 + inside.len(), "`{` without its `}`".to_owned())),
-        },
-        None => (inside, None),
-    };
-    let (subject, conditional) = subject_in(named, 1)?;
-    let mut subjects = vec![(subject, if conditional { Expectation::Conditional } else { Expectation::Allow })];
-    let Some(excluded) = excluded else { return Ok(subjects) };
-    if !matches!(subjects.as_slice(), [(SubjectRef::Wildcard(_), _)]) {
-        return Err((1 + named.len(), "only a `type:*` has exclusions".to_owned()));
-    }
-    let mut at = 1 + named.len() + " - {".len();
-    for part in excluded.split(", ") {
-        let (subject, conditional) = subject_in(part, at)?;
-        let expectation = if conditional { Expectation::DenyOrConditional } else { Expectation::Deny };
-        subjects.push((subject, expectation));
-        at += part.len() + ", ".len();
-    }
-    Ok(subjects)
-}
-
-/// A subject with or without `[...]` behind it, which says that a condition stands before it.
-fn subject_in(text: &str, at: usize) -> Result<(SubjectRef, bool), (usize, String)> {
-    let (subject, conditional) = match text.strip_suffix("[...]") {
-        Some(subject) => (subject, true),
-        None => (text, false),
-    };
-    let subject = subject.parse::<SubjectRef>().map_err(|error| (at + error.at, error.message))?;
-    Ok((subject, conditional))
 }
 
 #[cfg(test)]
@@ -736,53 +659,17 @@ validation: null
     }
 
     #[test]
-    fn expected_subjects_are_understood() {
-        let parsed = |text| -> Vec<(String, Expectation)> {
-            expected_subjects(text).unwrap().into_iter().map(|(subject, kind)| (subject.to_string(), kind)).collect()
-        };
-        let is = |text: &str, kind| (text.to_owned(), kind);
-        assert_eq!(parsed("[user:tom] is <doc:1#viewer>"), [is("user:tom", Expectation::Allow)]);
-        assert_eq!(
-            parsed("[user:tom[...]] is <doc:1#viewer>/<doc:1#owner>"),
-            [is("user:tom", Expectation::Conditional)]
-        );
-        assert_eq!(parsed("[group:g#member] is <doc:1#viewer>"), [is("group:g#member", Expectation::Allow)]);
-        assert_eq!(
-            parsed("[user:* - {user:a, user:b[...]}] is <doc:1#viewer>"),
-            [
-                is("user:*", Expectation::Allow),
-                is("user:a", Expectation::Deny),
-                is("user:b", Expectation::DenyOrConditional)
-            ]
-        );
-        assert_eq!(parsed("[user:*[...] - {user:a}] is <doc:1#viewer>").len(), 2);
-        assert_eq!(parsed("[user:tom]"), [is("user:tom", Expectation::Allow)]);
-        for bad in [
-            "",
-            "user:tom",
-            "[user:tom",
-            "[user:tom] is doc",
-            "[user:a - {user:b}] is <d:1#v>",
-            "[user:* - {user:b] is <d:1#v>",
-            "[] is <d:1#v>",
-        ] {
-            assert!(expected_subjects(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_validation_block_becomes_questions() {
+    fn a_validation_block_is_what_is_expected() {
         let text = "schema: \"\"\nvalidation:\n  doc:1#view:\n    - \"[user:tom] is <doc:1#viewer>\"\n\
                     \x20   - \"[user:* - {user:x}] is <doc:1#viewer>\"\n  doc:2#view: []\n";
         let file = parse("w", text).unwrap();
-        let asked: Vec<(usize, &str, Expectation)> =
-            file.asked.iter().map(|asked| (asked.line, asked.text.as_str(), asked.expectation)).collect();
-        assert_eq!(
-            asked,
-            [(4, "doc:1#view@user:tom", Expectation::Allow), (5, "doc:1#view@user:x", Expectation::Deny)]
-        );
-        assert_eq!(file.wildcards, 1);
+        let expected: Vec<(usize, String, usize)> =
+            file.expected.iter().map(|one| (one.line, one.key(), one.subjects.len())).collect();
+        assert_eq!(expected, [(3, "doc:1#view".to_owned(), 2), (6, "doc:2#view".to_owned(), 0)]);
+        assert_eq!(file.expected[0].subjects[1].line, 5);
         assert_eq!(wrongs("schema: \"\"\nvalidation:\n  doc:1: []\n")[0].0, 3);
+        let twice = "schema: \"\"\nvalidation:\n  doc:1#view: ['[user:a]', '[user:a]']\n";
+        assert!(wrongs(twice)[0].2.contains("twice"));
     }
 
     proptest::proptest! {
@@ -792,7 +679,6 @@ validation: null
             let _ = parse("w", &yaml);
             let file = format!("schema: ''\nrelationships: |\n  {text}\nassertions:\n  assertTrue: [{text}]\n");
             let _ = parse("w", &file);
-            let _ = expected_subjects(&text);
         }
     }
 }

@@ -4,19 +4,24 @@
 //! its place, or is named in the output as not checked.
 
 mod file;
+mod expected;
+mod record;
 mod world;
 
 use super::exit::{Exit, Failure};
 use super::input::{Wrong, read_file, read_schema};
 use super::output::{Output, decision as coloured};
 use super::witness;
+use crate::api::client::SubjectsOf;
 use crate::engine::SchemaDiagnostic;
-use crate::model::{Decision, Question, Witness};
-use crate::schema::{Composed, Placed};
+use crate::model::{Decision, Limits, ObjectRef, Question, RelationName, TypeName, Witness};
+use crate::schema::{AllowedSubject, Composed, Member, Placed, Schema, SubjectForm, compile};
 use clap::Args;
+use expected::{ExpectedSubject, Mismatch};
 use file::{Asked, Expectation, SchemaSource, ValidationFile};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use world::{Refusal, Where, World};
 
@@ -40,8 +45,15 @@ A validation file:
     assertFalse:
       - document:plan#edit@user:rita
 
-SpiceDB's validation files are taken as they are. Of `validation` blocks, each
-listed subject is checked; that none is missing comes with lists.
+  validation:                          # all who have it, and by which tuples
+    document:plan#view:
+      - '[user:rita] is <document:plan#viewer>'
+
+SpiceDB's validation files are taken as they are. A `validation` block names
+every subject of every type; `[user:* - {user:tom}]` is everybody but tom, and
+`[user:rita[...]]` hangs on a condition. `--record` writes what holds now into
+the block, for the keys that stand there; where none does, for every permission
+of every object that a tuple is about. Comments inside the block are lost.
 Exit codes: 0 every file passed, 1 otherwise.";
 
 /// Run validation files: a schema, tuples, and what must follow
@@ -54,16 +66,21 @@ pub struct Test {
     /// Over gRPC: `spawn` starts a server per file, an address names one that is empty (default: in process)
     #[arg(long, value_name = "ADDRESS|spawn")]
     server: Option<String>,
+    /// Rewrite the `validation` block of each file with what holds now; assertions are still judged
+    #[arg(long)]
+    record: bool,
 }
 
 /// What became of one file.
 #[derive(Default)]
 struct Report {
     assertions: usize,
-    /// Subjects of `validation` blocks that were asked about.
+    /// Subjects that the `validation` block names.
     expected: usize,
-    /// Wildcards of `validation` blocks: no question can be asked about them.
-    wildcards: usize,
+    /// How the `validation` block and what holds differ.
+    mismatches: Vec<Mismatch>,
+    /// How many expected relations were written into the file.
+    recorded: Option<usize>,
     failures: Vec<Unmet>,
     /// Why the file could not be run, or not wholly.
     wrongs: Vec<Wrong>,
@@ -78,7 +95,7 @@ struct Unmet {
 
 impl Report {
     fn passed(&self) -> bool {
-        self.failures.is_empty() && self.wrongs.is_empty()
+        self.failures.is_empty() && self.mismatches.is_empty() && self.wrongs.is_empty()
     }
 }
 
@@ -96,15 +113,13 @@ impl Test {
         }
         let mut passed = 0;
         let mut failed = 0;
-        let mut expected = 0;
         for path in &self.files {
-            let report = run_file(path, &place)?;
+            let report = run_file(path, &place, self.record)?;
             if report.passed() {
                 passed += 1;
             } else {
                 failed += 1;
             }
-            expected += report.expected + report.wildcards;
             if output.is_json() {
                 output.value(&json_of(path, &report))?;
             } else {
@@ -115,11 +130,6 @@ impl Test {
         if output.is_json() {
             output.value(&json!({"passed": passed, "failed": failed}))?;
         } else {
-            if expected > 0 {
-                output.line(
-                    "expected relations: checked that each listed subject holds; completeness comes with lists",
-                )?;
-            }
             output.line(format_args!("{passed} passed, {failed} failed"))?;
         }
         Ok(if failed == 0 { Exit::Success } else { Exit::Negative })
@@ -127,7 +137,7 @@ impl Test {
 }
 
 /// `Err` only where no file could be run at all: a server that is away.
-fn run_file(path: &Path, place: &Where) -> Result<Report, Failure> {
+fn run_file(path: &Path, place: &Where, record: bool) -> Result<Report, Failure> {
     let name = path.display().to_string();
     let alone = |message: String| Report { wrongs: vec![wrong(&name, 1, "", 0, message, None)], ..Report::default() };
     let text = match read_file(path) {
@@ -145,10 +155,121 @@ fn run_file(path: &Path, place: &Where) -> Result<Report, Failure> {
     };
     let world = World::open(place)?;
     let wrongs = match load(&world, &schema, &name, &text, &file) {
-        Ok(()) => return ask(&world, file),
+        Ok(()) => {
+            let mut report = ask(&world, &file)?;
+            let outcome = if record {
+                rewrite(&world, path, &text, &file, &mut report)
+            } else {
+                compare(&world, &name, &text, &file, &mut report)
+            };
+            if let Err(wrong) = outcome {
+                report.wrongs.push(wrong);
+            }
+            return Ok(report);
+        }
         Err(wrongs) => wrongs,
     };
     Ok(Report { wrongs, ..Report::default() })
+}
+
+/// Which subjects a schema's tuples can name: a type, and for usersets the relation.
+type Forms = BTreeSet<(TypeName, Option<RelationName>)>;
+
+fn forms(schema: &Schema) -> Forms {
+    let relations = schema.definitions().iter().flat_map(|definition| &definition.members);
+    let subjects = relations.flat_map(|member| match member {
+        Member::Relation(relation) => relation.subjects.as_slice(),
+        Member::Permission(_) => &[],
+    });
+    let form = |subject: &AllowedSubject| match &subject.form {
+        SubjectForm::Object | SubjectForm::Wildcard => (subject.subject_type.clone(), None),
+        SubjectForm::Userset(relation) => (subject.subject_type.clone(), Some(relation.clone())),
+    };
+    subjects.map(form).collect()
+}
+
+/// The schema in force, which one has after it was written.
+fn in_force(world: &World) -> Result<Schema, String> {
+    let text = world.schema().map_err(|refusal| refusal.message)?;
+    let compiled = compile(&text, &Limits::default());
+    Ok(compiled.map_err(|_| "the schema in force does not compile here".to_owned())?.schema)
+}
+
+/// Every subject that has a permission and that a tuple names.
+fn holders(
+    world: &World,
+    forms: &Forms,
+    object: &ObjectRef,
+    permission: &RelationName,
+) -> Result<Vec<ExpectedSubject>, String> {
+    let mut all = Vec::new();
+    for (subject_type, subject_relation) in forms {
+        let asked = SubjectsOf {
+            object: object.clone(),
+            permission: permission.clone(),
+            subject_type: subject_type.clone(),
+            subject_relation: subject_relation.clone(),
+            with_relations: true,
+        };
+        all.extend(expected::found(world.subjects(&asked).map_err(|refusal| refusal.message)?));
+    }
+    Ok(all)
+}
+
+/// Compares each expected relation with what holds.
+fn compare(world: &World, name: &str, yaml: &str, file: &ValidationFile, report: &mut Report) -> Result<(), Wrong> {
+    let Some(first) = file.expected.first() else { return Ok(()) };
+    let at = |line: usize, message: String| {
+        let shown = yaml.lines().nth(line.saturating_sub(1)).unwrap_or("");
+        wrong(name, line, shown, 0, message, None)
+    };
+    let schema = in_force(world).map_err(|message| at(first.line, message))?;
+    let forms = forms(&schema);
+    for relation in &file.expected {
+        report.expected += relation.subjects.len();
+        let found = holders(world, &forms, &relation.object, &relation.permission);
+        let found = found.map_err(|message| at(relation.line, message))?;
+        report.mismatches.extend(relation.compare(&found));
+    }
+    Ok(())
+}
+
+/// Writes what holds into the file, unless something else in it is wrong.
+fn rewrite(world: &World, path: &Path, yaml: &str, file: &ValidationFile, report: &mut Report) -> Result<(), Wrong> {
+    let at = |message: String| wrong(&path.display().to_string(), 1, "", 0, message, None);
+    let schema = in_force(world).map_err(at)?;
+    let forms = forms(&schema);
+    let mut keys: Vec<(ObjectRef, RelationName)> =
+        file.expected.iter().map(|one| (one.object.clone(), one.permission.clone())).collect();
+    if keys.is_empty() {
+        let mut objects: Vec<&ObjectRef> = Vec::new();
+        for placed in &file.relationships {
+            if !objects.contains(&&placed.value.key.object) {
+                objects.push(&placed.value.key.object);
+            }
+        }
+        keys = objects.into_iter().flat_map(|object| permissions(&schema, object)).collect();
+    }
+    let mut block = Vec::new();
+    for (object, permission) in keys {
+        let found = holders(world, &forms, &object, &permission).map_err(at)?;
+        block.push((format!("{object}#{permission}"), found));
+    }
+    let text = record::rewritten(yaml, &block).map_err(at)?;
+    if text != yaml {
+        record::replace(path, &text).map_err(|error| at(format!("cannot be written: {error}")))?;
+    }
+    report.recorded = Some(block.len());
+    Ok(())
+}
+
+fn permissions(schema: &Schema, object: &ObjectRef) -> Vec<(ObjectRef, RelationName)> {
+    let members = schema.definition(object.object_type.as_str()).map_or(&[][..], |definition| &definition.members);
+    let permission = |member: &Member| match member {
+        Member::Permission(permission) => Some((object.clone(), permission.name.clone())),
+        Member::Relation(_) => None,
+    };
+    members.iter().filter_map(permission).collect()
 }
 
 fn wrong(source: &str, line: usize, text: &str, at: usize, message: String, hint: Option<String>) -> Wrong {
@@ -252,22 +373,17 @@ fn load(world: &World, schema: &SchemaText, name: &str, yaml: &str, file: &Valid
 }
 
 /// Asks everything at once, and for each unexpected allow once more, for its path.
-fn ask(world: &World, file: ValidationFile) -> Result<Report, Failure> {
+fn ask(world: &World, file: &ValidationFile) -> Result<Report, Failure> {
     let questions: Vec<Question> = file.asked.iter().map(|asked| asked.question.clone()).collect();
     let answers = world.check(&questions);
-    let mut report = Report {
-        assertions: file.asked.iter().filter(|asked| asked.is_assertion()).count(),
-        wildcards: file.wildcards,
-        ..Report::default()
-    };
-    report.expected = file.asked.len() - report.assertions;
+    let mut report = Report { assertions: file.asked.len(), ..Report::default() };
     if answers.len() != questions.len() {
         return Err(Failure::new(
             Exit::Refused,
             format!("the server answered {} of {} questions", answers.len(), questions.len()),
         ));
     }
-    for (asked, answer) in file.asked.into_iter().zip(answers) {
+    for (asked, answer) in file.asked.iter().zip(answers) {
         let got = answer.map_err(|refusal| refusal.message);
         if got.as_ref().is_ok_and(|decision| asked.expectation.met_by(*decision)) {
             continue;
@@ -276,7 +392,7 @@ fn ask(world: &World, file: ValidationFile) -> Result<Report, Failure> {
             Ok(Decision::Allow) => world.witness(&asked.question),
             Ok(Decision::Deny | Decision::Conditional) | Err(_) => None,
         };
-        report.failures.push(Unmet { asked, got, witness });
+        report.failures.push(Unmet { asked: asked.clone(), got, witness });
     }
     Ok(report)
 }
@@ -290,22 +406,25 @@ fn print(path: &Path, report: &Report, output: &mut Output) -> Result<(), Failur
             format!("{} of {total} {noun}{plural}", total - failed)
         }
     };
-    let unmet_assertions = report.failures.iter().filter(|unmet| unmet.asked.is_assertion()).count();
-    let mut counts = held(report.assertions, "assertion", unmet_assertions);
-    if report.expected + report.wildcards > 0 {
-        let unmet = report.failures.len() - unmet_assertions;
-        counts.push_str(&format!(", {}", held(report.expected, "expected subject", unmet)));
+    let mut counts = held(report.assertions, "assertion", report.failures.len());
+    if report.expected > 0 || !report.mismatches.is_empty() {
+        let plural = if report.expected == 1 { "" } else { "s" };
+        counts.push_str(&format!(", {} expected subject{plural}", report.expected));
     }
-    if report.wildcards > 0 {
-        counts.push_str(&format!(", {} `:*` not checked", report.wildcards));
+    if let Some(recorded) = report.recorded {
+        counts.push_str(&format!(", recorded {recorded} expected relation{}", if recorded == 1 { "" } else { "s" }));
     }
     let file = path.display();
     if report.passed() {
         output.line(format_args!("{}      {file}  {counts}", "ok".green().bold()))?;
         return Ok(());
     }
-    if report.wrongs.is_empty() {
+    if report.wrongs.is_empty() && report.mismatches.is_empty() {
         output.line(format_args!("{}  {file}  {counts} hold", "FAILED".red().bold()))?;
+    } else if report.wrongs.is_empty() {
+        let count = report.mismatches.len();
+        let noun = if count == 1 { "mismatch" } else { "mismatches" };
+        output.line(format_args!("{}  {file}  {counts}, {count} {noun}", "FAILED".red().bold()))?;
     } else {
         output.line(format_args!("{}  {file}  not run", "FAILED".red().bold()))?;
     }
@@ -325,6 +444,10 @@ fn print(path: &Path, report: &Report, output: &mut Output) -> Result<(), Failur
             output.line(witness::tree(found, "      "))?;
         }
     }
+    for Mismatch { line, text, message } in &report.mismatches {
+        output.line(format_args!("  {file}:{line}: {text}"))?;
+        output.line(format_args!("    {message}"))?;
+    }
     Ok(())
 }
 
@@ -340,12 +463,19 @@ fn json_of(path: &Path, report: &Report) -> Value {
             json!({
                 "line": unmet.asked.line,
                 "assertion": unmet.asked.text,
-                "block": if unmet.asked.is_assertion() { "assertions" } else { "validation" },
+                "block": "assertions",
                 "expected": unmet.asked.expectation.words(),
                 "got": got,
                 "error": error,
                 "witness": unmet.witness.as_ref().map(witness::json),
             })
+        })
+        .collect();
+    let mismatches: Vec<Value> = report
+        .mismatches
+        .iter()
+        .map(|Mismatch { line, text, message }| {
+            json!({"line": line, "expected": text, "block": "validation", "message": message})
         })
         .collect();
     let errors: Vec<Value> = report
@@ -366,7 +496,8 @@ fn json_of(path: &Path, report: &Report) -> Value {
         "passed": report.passed(),
         "assertions": report.assertions,
         "expected_subjects": report.expected,
-        "wildcards_not_checked": report.wildcards,
+        "recorded": report.recorded,
+        "mismatches": mismatches,
         "failures": failures,
         "errors": errors,
     })
@@ -378,7 +509,6 @@ impl Expectation {
             Expectation::Allow => got == Decision::Allow,
             Expectation::Deny => got == Decision::Deny,
             Expectation::Conditional => got == Decision::Conditional,
-            Expectation::DenyOrConditional => got != Decision::Allow,
         }
     }
 
@@ -387,7 +517,6 @@ impl Expectation {
             Expectation::Allow => "ALLOW",
             Expectation::Deny => "DENY",
             Expectation::Conditional => "CONDITIONAL",
-            Expectation::DenyOrConditional => "DENY or CONDITIONAL",
         }
     }
 }

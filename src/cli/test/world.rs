@@ -2,11 +2,13 @@
 //!
 //! INVARIANT: every file starts in an empty store, and what was started for it is gone when its world is dropped.
 
-use crate::api::client::{At, Client, ClientError};
+use crate::api::client::{At, Client, ClientError, ListPage, SubjectsOf};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::reach::connect;
-use crate::engine::{self, CheckOptions, Engine, Metadata, Options, SchemaDiagnostic, WriteSchema, WriteTuples};
-use crate::model::{Decision, Limits, Question, RelationTuple, TupleUpdate, UpdateKind, Witness};
+use crate::engine::{
+    self, CheckOptions, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, SubjectRow, WriteSchema, WriteTuples,
+};
+use crate::model::{Cancel, Consistency, Decision, Limits, Question, RelationTuple, TupleUpdate, UpdateKind, Witness};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -154,6 +156,51 @@ impl World {
             }
         }
         answers
+    }
+
+    /// The schema as it stands, whole.
+    pub fn schema(&self) -> Result<String, Refusal> {
+        Ok(match self {
+            World::InProcess { engine, .. } => engine.read_schema(Consistency::Newest)?.text,
+            World::Spawned { client, .. } | World::Running { client } => client.read_schema(&At::Newest)?.text,
+        })
+    }
+
+    /// Every subject of a kind that has a permission.
+    pub fn subjects(&self, asked: &SubjectsOf) -> Result<Vec<SubjectRow>, Refusal> {
+        let mut rows = Vec::new();
+        match self {
+            World::InProcess { engine, .. } => {
+                let SubjectsOf { object, permission, subject_type, subject_relation, with_relations } = asked.clone();
+                let consistency = Consistency::Newest;
+                let request = ListSubjects {
+                    object,
+                    permission,
+                    subject_type,
+                    subject_relation,
+                    with_relations,
+                    consistency,
+                    cursor: None,
+                };
+                let cancel = Cancel::default();
+                let mut lister = engine.list_subjects(request, &cancel)?;
+                // Bounded: each page has rows, or is the last.
+                loop {
+                    let page = lister.next_page(Limits::default().page_tuples_max, &cancel)?;
+                    if page.is_empty() {
+                        break;
+                    }
+                    rows.extend(page);
+                }
+            }
+            World::Spawned { client, .. } | World::Running { client } => {
+                client.list_subjects(asked, ListPage::default(), &mut |row| {
+                    rows.push(row);
+                    true
+                })?;
+            }
+        }
+        Ok(rows)
     }
 
     /// The path of an allow; `None` where there is none to show.

@@ -1,0 +1,207 @@
+//! The client's lists.
+//!
+//! INVARIANT: a row whose decision this build does not understand, or that a list never has, is an error.
+
+use super::{At, Client, ClientError, STREAM_TIME};
+use crate::api::convert::{self, Place};
+use crate::api::wire;
+use crate::engine::{ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
+use crate::model::{Decision, ObjectRef, RelationName, SubjectRef, TypeName};
+
+/// Which part of a list, of which state.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    pub at: At,
+    /// Of the last row of an earlier list of the same.
+    pub cursor: Option<String>,
+    /// 1 to 10,000 rows; `None` is all.
+    pub limit: Option<u64>,
+}
+
+/// What was listed, besides its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The revision the list is exact at.
+    pub token: String,
+    /// Whether a newer revision existed.
+    pub historical: bool,
+}
+
+/// Which subjects of an object are listed.
+#[derive(Clone, Debug)]
+pub struct SubjectsOf {
+    pub object: ObjectRef,
+    pub permission: RelationName,
+    pub subject_type: TypeName,
+    /// Usersets of this relation or permission instead of plain objects.
+    pub subject_relation: Option<RelationName>,
+    /// Whether to name the relations whose tuples name each subject.
+    pub with_relations: bool,
+}
+
+impl Client {
+    /// The objects of a type on which the subject has the permission, in the order of their creation. `each` is given
+    /// every row and says whether to go on.
+    ///
+    /// # Errors
+    /// As [`Client::check`]; rows given before the error are right, and the last cursor resumes after them.
+    pub fn list_resources(
+        &self,
+        object_type: &TypeName,
+        permission: &RelationName,
+        subject: &SubjectRef,
+        page: ListPage,
+        each: &mut dyn FnMut(ResourceRow) -> bool,
+    ) -> Result<Listed, ClientError> {
+        let ListPage { at, cursor, limit } = page;
+        let mut request = tonic::Request::new(wire::ListResourcesRequest {
+            consistency: at.to_wire(),
+            object_type: object_type.to_string(),
+            permission: permission.to_string(),
+            subject: Some(subject.into()),
+            cursor,
+            limit: wire_limit(limit)?,
+        });
+        request.set_timeout(STREAM_TIME);
+        let mut service = self.permissions();
+        let mut head = None;
+        self.block_on(async {
+            let mut stream = service.list_resources(request).await.map_err(|status| self.failed(&status))?.into_inner();
+            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
+                let wire::ListResourcesResponse { listed_at, historical, row } = message;
+                if listed_at.is_some() {
+                    head = Some((listed_at, historical));
+                }
+                if let Some(row) = row
+                    && !each(resource_row(row)?)
+                {
+                    break;
+                }
+            }
+            Ok::<(), ClientError>(())
+        })?;
+        listed(head)
+    }
+
+    /// The subjects that have a permission on an object, in the order of their creation; `type:*` first.
+    ///
+    /// # Errors
+    /// As [`Client::list_resources`].
+    pub fn list_subjects(
+        &self,
+        asked: &SubjectsOf,
+        page: ListPage,
+        each: &mut dyn FnMut(SubjectRow) -> bool,
+    ) -> Result<Listed, ClientError> {
+        let SubjectsOf { object, permission, subject_type, subject_relation, with_relations } = asked;
+        let ListPage { at, cursor, limit } = page;
+        let mut request = tonic::Request::new(wire::ListSubjectsRequest {
+            consistency: at.to_wire(),
+            object: Some(object.into()),
+            permission: permission.to_string(),
+            subject_type: subject_type.to_string(),
+            subject_relation: subject_relation.as_ref().map(RelationName::to_string).unwrap_or_default(),
+            cursor,
+            limit: wire_limit(limit)?,
+            with_relations: *with_relations,
+        });
+        request.set_timeout(STREAM_TIME);
+        let mut service = self.permissions();
+        let mut head = None;
+        self.block_on(async {
+            let mut stream = service.list_subjects(request).await.map_err(|status| self.failed(&status))?.into_inner();
+            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
+                let wire::ListSubjectsResponse { listed_at, historical, row } = message;
+                if listed_at.is_some() {
+                    head = Some((listed_at, historical));
+                }
+                if let Some(row) = row
+                    && !each(subject_row(row)?)
+                {
+                    break;
+                }
+            }
+            Ok::<(), ClientError>(())
+        })?;
+        listed(head)
+    }
+
+    /// Every relation and permission of the object's definition, with its decision.
+    ///
+    /// # Errors
+    /// As [`Client::check`].
+    pub fn list_permissions(
+        &self,
+        object: &ObjectRef,
+        subject: &SubjectRef,
+        at: &At,
+    ) -> Result<(Vec<PermissionRow>, Listed), ClientError> {
+        let request = wire::ListPermissionsRequest {
+            consistency: at.to_wire(),
+            object: Some(object.into()),
+            subject: Some(subject.into()),
+        };
+        let mut service = self.permissions();
+        let wire::ListPermissionsResponse { listed_at, historical, rows } =
+            self.call(async { service.list_permissions(request).await })?;
+        let from_row = |row: wire::PermissionRow| {
+            let wire::PermissionRow { name, is_relation, decision, missing_fields } = row;
+            Ok::<_, ClientError>(PermissionRow {
+                name: convert::relation_name(convert::field("name"), name)?,
+                is_relation,
+                decision: convert::decision(convert::field("decision"), decision)?,
+                missing_fields,
+            })
+        };
+        let rows = rows.into_iter().map(from_row).collect::<Result<_, _>>()?;
+        Ok((rows, listed(Some((listed_at, historical)))?))
+    }
+}
+
+fn listed(head: Option<(Option<wire::ConsistencyToken>, bool)>) -> Result<Listed, ClientError> {
+    let (token, historical) = head.unwrap_or_default();
+    Ok(Listed { token: convert::token_text(convert::field("listed_at"), token)?, historical })
+}
+
+fn wire_limit(limit: Option<u64>) -> Result<Option<u32>, ClientError> {
+    limit.map(|rows| u32::try_from(rows).map_err(|_| ClientError::beyond("limit", rows))).transpose()
+}
+
+/// A row's decision. A list has no deny.
+fn granting(place: Place<'_>, given: i32) -> Result<Decision, ClientError> {
+    match convert::decision(place, given)? {
+        Decision::Deny => Err(ClientError::reply("a list came back with a denied row".to_owned())),
+        decision @ (Decision::Allow | Decision::Conditional) => Ok(decision),
+    }
+}
+
+fn resource_row(row: wire::ResourceRow) -> Result<ResourceRow, ClientError> {
+    let wire::ResourceRow { object, decision, missing_fields, cursor } = row;
+    Ok(ResourceRow {
+        object: convert::object(convert::field("object"), object)?,
+        decision: granting(convert::field("decision"), decision)?,
+        missing_fields,
+        cursor,
+    })
+}
+
+fn subject_row(row: wire::SubjectRow) -> Result<SubjectRow, ClientError> {
+    let wire::SubjectRow { subject, decision, missing_fields, exclusions, relations, cursor } = row;
+    let excluded = |one: wire::ExcludedSubject| {
+        let wire::ExcludedSubject { subject, decision, missing_fields } = one;
+        Ok::<_, ClientError>(ExcludedSubject {
+            subject: convert::subject(convert::field("exclusions"), subject)?,
+            decision: convert::decision(convert::field("exclusions"), decision)?,
+            missing_fields,
+        })
+    };
+    let member = |one| Ok::<_, ClientError>(convert::member(convert::field("relations"), one)?);
+    Ok(SubjectRow {
+        subject: convert::subject(convert::field("subject"), subject)?,
+        decision: granting(convert::field("decision"), decision)?,
+        missing_fields,
+        exclusions: exclusions.into_iter().map(excluded).collect::<Result<_, _>>()?,
+        relations: relations.into_iter().map(member).collect::<Result<_, _>>()?,
+        cursor,
+    })
+}

@@ -1,0 +1,140 @@
+//! ListResources: the objects of a type on which a subject has a permission, by internal number, which is the order of
+//! their creation, with a cursor after each.
+//!
+//! INVARIANT: an object is listed if and only if Check would not deny it at the same revision and clock reading, and with
+//! the same decision: the walk gathers whoever could be meant, and each is asked about with the one definition. Too much
+//! work is an error, never a short list.
+
+use super::check::decided;
+use super::cursor::CursorSeal;
+use super::resolve::{Resolver, Transient};
+use super::schemas::{InForce, no_schema};
+use super::{Engine, Error};
+use crate::graph::View;
+use crate::model::{
+    Cancel, Consistency, Context, Decision, MemberNum, Membership, ObjectNum, ObjectRef, RelationName, Revision,
+    SubjectRef, TypeName, TypeNum,
+};
+use crate::store::Store;
+use crate::walk::{Asker, Budget, Node, resources_reached};
+use std::sync::Arc;
+
+/// What is listed.
+#[derive(Debug, Clone)]
+pub struct ListResources {
+    pub object_type: TypeName,
+    /// A permission or relation of the type.
+    pub permission: RelationName,
+    /// Never a wildcard.
+    pub subject: SubjectRef,
+    pub consistency: Consistency,
+    /// From a row of an earlier list of the same: resumes after it, at a revision not older than its own.
+    pub cursor: Option<String>,
+}
+
+/// One object, and the cursor that resumes after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourceRow {
+    pub object: ObjectRef,
+    /// What Check says: never a deny.
+    pub decision: Decision,
+    /// Context fields that could still decide a conditional answer.
+    pub missing_fields: Vec<String>,
+    pub cursor: String,
+}
+
+/// Lists on at the revision it was opened at. Its work is bounded as a whole, as one question's is.
+pub struct ResourceLister {
+    store: Arc<Store>,
+    in_force: Arc<InForce>,
+    view: View,
+    historical: bool,
+    of: TypeNum,
+    target: MemberNum,
+    transient: Transient,
+    asker: Asker,
+    budget: Budget,
+    /// Those that could be meant, ascending, and which of them is next.
+    reached: Vec<ObjectNum>,
+    next: usize,
+    seal: CursorSeal,
+}
+
+impl Engine {
+    /// Opens a list. The cursor of another list, another database or a later revision is refused; so is a wildcard as
+    /// the subject.
+    pub fn list_resources(&self, request: ListResources, cancel: &Cancel) -> Result<ResourceLister, Error> {
+        let ListResources { object_type, permission, subject, consistency, cursor } = request;
+        let pinned = self.pin(&consistency)?;
+        let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
+        let revision = pinned.snapshot.revision();
+        let view = View::new(pinned.snapshot, self.clock.now());
+        let mut resolver = Resolver::new(&self.store, &in_force);
+        let (of, target) = resolver.asked_member(&object_type, "object_type", &permission, "permission")?;
+        let key = resolver.asked_subject(&subject)?;
+        let transient = resolver.into_transient();
+        let seal = CursorSeal::new(self.token(revision), format!("resources {object_type}#{permission}@{subject}"));
+        let after = match &cursor {
+            None => None,
+            Some(text) => Some(ObjectNum(u32::from_be_bytes(seal.open(text, revision)?))),
+        };
+        let mut budget = Budget::new(&self.limits, cancel.clone());
+        let reached = resources_reached(&in_force.plan, &view, target, key, after, &mut budget)?;
+        Ok(ResourceLister {
+            store: self.store.clone(),
+            in_force,
+            view,
+            historical: pinned.historical,
+            of,
+            target,
+            transient,
+            asker: Asker::new(key, Context::new()),
+            budget,
+            reached,
+            next: 0,
+            seal,
+        })
+    }
+}
+
+impl ResourceLister {
+    /// The revision that is asked.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.view.snapshot().revision()
+    }
+
+    /// Asked for by an exact token, and not the newest revision.
+    #[must_use]
+    pub fn historical(&self) -> bool {
+        self.historical
+    }
+
+    /// Up to `rows_max` further rows; none at the end.
+    pub fn next_page(&mut self, rows_max: usize, cancel: &Cancel) -> Result<Vec<ResourceRow>, Error> {
+        self.budget.on_behalf_of(cancel.clone());
+        let resolver = Resolver::again(&self.store, &self.in_force, &self.transient);
+        let object_type = self.in_force.names.type_name(self.of)?;
+        let mut page = Vec::new();
+        while page.len() < rows_max
+            && let Some(number) = self.reached.get(self.next).copied()
+        {
+            let node = Node { member: self.target, object: number };
+            let (membership, missing_fields) = self
+                .asker
+                .ask_why(&self.in_force.plan, &self.view, node, &mut self.budget)
+                .map_err(|error| resolver.told(error))?;
+            self.next += 1;
+            if membership == Membership::Not {
+                continue;
+            }
+            page.push(ResourceRow {
+                object: ObjectRef { object_type: object_type.clone(), id: resolver.id(self.of, number)? },
+                decision: decided(membership),
+                missing_fields,
+                cursor: self.seal.close(self.view.snapshot().revision(), &number.0.to_be_bytes()),
+            });
+        }
+        Ok(page)
+    }
+}
