@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench bin build needs
+.PHONY: help quickstart test lint bench bin build example needs
 
 # Relative to this folder unless absolute, as cargo takes it.
 CARGO_TARGET_DIR ?= target
@@ -31,6 +31,7 @@ help:
 	  'make quickstart ONCE=1  the same, and stops it: exits 0 when every answer was the expected one' \
 	  'make test               all tests, and the validation files of schema-examples/' \
 	  'make lint               formatting and clippy, warnings denied' \
+	  'make example            the engine in process, without a server' \
 	  'make bench              all benchmarks, and one table of what they measured' \
 	  'make -s bin             build the binary if needed and print its path' \
 	  '' \
@@ -61,6 +62,9 @@ test: needs
 lint: needs
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --quiet --all-targets -- -D warnings
+
+example: needs
+	$(CARGO) run --locked --quiet --example embedded
 
 bench: needs
 	$(CARGO) bench --locked --bench '*'

@@ -27,14 +27,15 @@ impl PermissionService for Permissions {
             let options = CheckOptions { consistency, explain, context, clock, cancel: cancel.clone() };
             let CheckAnswer { answer, revision, historical } = engine.check(&question, &options)?;
             let Answer { decision, witness, missing, valid_until, edges: _ } = answer;
-            Ok(wire::CheckResponse {
+            let reply = wire::CheckResponse {
                 decision: wire::Decision::from(decision).into(),
                 checked_at: Some(engine.token(revision).into()),
                 historical,
                 witness: convert::to_steps(witness),
                 missing_context: missing,
                 valid_until: valid_until.map(convert::to_timestamp),
-            })
+            };
+            fitting(reply, engine.limits().message_bytes_max)
         });
         Ok(Response::new(answered.await?))
     }
@@ -117,7 +118,7 @@ fn result(answer: Result<Answer, Failure>) -> wire::check_bulk_result::Result {
 }
 
 /// Said here and not by the encoder, which would name neither the reason nor the way out.
-fn fitting(reply: wire::CheckBulkResponse, bytes_max: usize) -> Result<wire::CheckBulkResponse, Failure> {
+fn fitting<M: Message>(reply: M, bytes_max: usize) -> Result<M, Failure> {
     let bytes = reply.encoded_len();
     if bytes <= bytes_max {
         return Ok(reply);

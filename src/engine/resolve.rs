@@ -194,9 +194,18 @@ pub(super) fn refused(refusal: &Refusal, field: impl Into<String>) -> Error {
         Refusal::ContextNotAllowed { .. } => "CAVEAT_CONTEXT_NOT_ALLOWED",
         Refusal::NotAPermission { .. } => "NOT_A_PERMISSION",
     };
+    let value = match refusal {
+        Refusal::UnknownType { name, .. } => name.to_string(),
+        Refusal::UnknownRelation { name, .. }
+        | Refusal::NotARelation { name, .. }
+        | Refusal::NotAPermission { name, .. } => name.to_string(),
+        Refusal::SubjectNotAllowed { form, .. } => form.to_string(),
+        Refusal::UnknownCaveat { name, .. } | Refusal::ContextNotAllowed { caveat: name, .. } => name.to_string(),
+    };
     let field = field.into();
     Error::new(Kind::FailedPrecondition, reason, format!("{field}: {refusal}"))
         .with_fact("field", field)
+        .with_fact("value", value)
         .hint_if(refusal.hint())
 }
 

@@ -60,7 +60,9 @@ impl Engine {
             if !seen.insert(&update.tuple.key) {
                 let message = format!("updates[{index}]: `{}` stands in this call already", update.tuple.key);
                 let error = Error::new(Kind::InvalidArgument, "DUPLICATE_UPDATE", message);
-                return Err(error.with_fact("field", format!("updates[{index}].tuple")));
+                return Err(error
+                    .with_fact("field", format!("updates[{index}].tuple"))
+                    .with_fact("value", update.tuple.key.to_string()));
             }
         }
         let metadata = self.metadata(&request.metadata)?;
