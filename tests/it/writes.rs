@@ -413,3 +413,57 @@ fn numbers_of_names_do_not_come_from_the_schemas_order() {
         engine.reopen();
     }
 }
+
+/// A guard over a relation that nothing has would always hold: the misspelling is told instead.
+#[test]
+fn a_misspelt_relation_guards_nothing_and_deletes_nothing() {
+    let engine = standing();
+    let filter =
+        TupleFilter { relation: Some("viewr".parse::<RelationName>().expect("a name")), ..TupleFilter::default() };
+    let before = engine.everything();
+    let deletion = DeleteTuples { filter: filter.clone(), ..DeleteTuples::default() };
+    let error = engine.delete_tuples(deletion).expect_err("no type has it");
+    assert_eq!((error.kind, error.reason), (Kind::FailedPrecondition, "UNKNOWN_RELATION"), "{}", told(&error));
+    let guarded = WriteTuples {
+        preconditions: vec![Precondition::MustNotMatch(filter)],
+        ..write_request(vec![update(UpdateKind::Touch, "doc:2#viewer@user:rita")])
+    };
+    let error = engine.write_tuples(guarded).expect_err("no type has it");
+    assert_eq!(error.reason, "UNKNOWN_RELATION", "{}", told(&error));
+    assert_eq!(engine.everything(), before);
+}
+
+/// The committer waits while preconditions look through tuples, so how many is bounded for all of them together.
+#[test]
+fn preconditions_look_through_so_many_tuples_and_no_more() {
+    let engine = TestEngine::with_limits(Limits { precondition_rows_max: 10, ..Limits::default() });
+    engine.schema(SCHEMA);
+    engine.touch((0..8).map(|n| format!("doc:{n}#viewer@user:rita")));
+    let nobody = || {
+        let mut filter = TupleFilter::exactly(&tuple("doc:0#viewer@group:eng#member").key);
+        filter.object_id = None;
+        if let Some(subject) = &mut filter.subject {
+            subject.id = None;
+        }
+        Precondition::MustNotMatch(filter)
+    };
+    let guarded = |times: usize| WriteTuples {
+        preconditions: (0..times).map(|_| nobody()).collect(),
+        ..write_request(vec![update(UpdateKind::Touch, "doc:9#viewer@user:dana")])
+    };
+    let before = engine.everything();
+    let error = engine.write_tuples(guarded(2)).expect_err("16 tuples are more than 10");
+    assert_eq!((error.kind, error.reason), (Kind::ResourceExhausted, "PRECONDITIONS_TOO_WIDE"), "{}", told(&error));
+    assert_eq!(engine.everything(), before);
+    engine.write_tuples(guarded(1)).expect("eight are within it");
+}
+
+/// A request that forgot its schema must not take away the one in force.
+#[test]
+fn an_empty_schema_replaces_nothing() {
+    let engine = standing();
+    let before = engine.info().schema_digest;
+    let error = engine.write_schema(schema_request("")).expect_err("there is none");
+    assert_eq!((error.kind, error.reason), (Kind::InvalidArgument, "INVALID_ARGUMENT"), "{}", told(&error));
+    assert_eq!(engine.info().schema_digest, before);
+}
