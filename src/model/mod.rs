@@ -11,10 +11,15 @@ mod tuple_text;
 mod filter;
 mod revision;
 mod question;
+mod delegation;
 mod cancel;
 mod limits;
 
 pub use cancel::Cancel;
+pub use delegation::{
+    AskedPermissions, Clause, Delegation, DelegationId, DelegationState, DenyReason, PermissionName, Revoked,
+    ScopeItem, Suspension,
+};
 pub use filter::{
     Precondition, SubjectFilter, SubjectIdFilter, SubjectRelationFilter, TupleFilter, TupleUpdate, UpdateKind,
 };

@@ -3,19 +3,22 @@
 //! A tuple's key is (object, relation, subject); its caveat and expiry are the key's value.
 
 use super::{CaveatName, ObjectId, RelationName, Timestamp, TypeName};
+use serde::{Deserialize, Serialize};
 
 /// Context values by parameter name, as JSON.
 pub type Context = serde_json::Map<String, serde_json::Value>;
 
 /// `type:id`
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ObjectRef {
     pub object_type: TypeName,
     pub id: ObjectId,
 }
 
 /// Who may stand at the right of a tuple, or ask.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum SubjectRef {
     /// `type:id` (also written `type:id#...`): the object itself.
     Object(ObjectRef),
@@ -45,7 +48,7 @@ pub struct TupleKey {
 }
 
 /// The condition on a tuple, and the context values stored with it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TupleCaveat {
     pub name: CaveatName,
     pub context: Context,

@@ -233,6 +233,26 @@ impl FromStr for RelationTuple {
     }
 }
 
+/// Records keep them as their text.
+macro_rules! record_as_text {
+    ($($name:ident),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = TupleTextError;
+            fn try_from(text: String) -> Result<$name, TupleTextError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.to_string()
+            }
+        }
+    )*};
+}
+
+record_as_text!(ObjectRef, SubjectRef);
+
 #[cfg(test)]
 mod tests {
     use super::*;
