@@ -1,6 +1,6 @@
 //! The engine in process, without a server: `cargo run --example embedded`.
 
-use procura::engine::{CheckOptions, Engine, Metadata, Options, WriteSchema, WriteTuples};
+use procura::engine::{CheckOptions, Engine, Metadata, Options, Situation, WriteSchema, WriteTuples};
 use procura::model::{Consistency, Question, RelationTuple, TupleKey, TupleUpdate, UpdateKind};
 use std::error::Error;
 
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The token makes sure that an answer has seen the write, wherever it is asked.
     let consistency = Consistency::AtLeastAsFresh(engine.token(revision));
-    let options = CheckOptions { consistency, ..CheckOptions::default() };
+    let options = CheckOptions { situation: Situation::at(consistency), ..CheckOptions::default() };
     for text in QUESTIONS {
         let TupleKey { object, relation, subject } = text.parse()?;
         let answered = engine.check(&Question { object, permission: relation, subject }, &options)?;

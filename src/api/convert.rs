@@ -6,7 +6,8 @@
 
 use super::wire;
 use crate::engine::{
-    ImportMode, Metadata, ReplaceSubjects, SchemaDiagnostic, TupleSubject, Watch, WatchChange, WatchFrom, WatchWrite,
+    ImportMode, Metadata, ReplaceSubjects, SchemaDiagnostic, Situation, TupleSubject, Watch, WatchChange, WatchFrom,
+    WatchWrite,
 };
 use crate::model::{
     CaveatName, Consistency, ConsistencyToken, Context, Decision, Limits, NameError, ObjectId, ObjectRef, Precondition,
@@ -566,7 +567,26 @@ pub(super) fn metadata(message: Option<prost_types::Struct>, limits: &Limits) ->
     }
 }
 
-pub(super) fn context(message: Option<prost_types::Struct>) -> Result<Context, Refusal> {
+/// What every question is asked under.
+pub(super) fn situation(
+    consistency: Option<wire::Consistency>,
+    context: Option<prost_types::Struct>,
+    contextual_tuples: Vec<wire::RelationTuple>,
+    clock: Option<prost_types::Timestamp>,
+    limits: &Limits,
+) -> Result<Situation, Refusal> {
+    let place = Place::Field(&Place::Message, "contextual_tuples");
+    at_most(place, "contextual_tuples_max", contextual_tuples.len(), limits.contextual_tuples_max, "tuples")?;
+    let placed = contextual_tuples.into_iter().enumerate();
+    Ok(Situation {
+        consistency: self::consistency(consistency)?,
+        context: self::context(context)?,
+        contextual_tuples: placed.map(|(at, one)| tuple(place.item(at), Some(one))).collect::<Result<_, _>>()?,
+        clock: instant(Place::Field(&Place::Message, "clock"), clock)?,
+    })
+}
+
+fn context(message: Option<prost_types::Struct>) -> Result<Context, Refusal> {
     let place = Place::Field(&Place::Message, "context");
     match message {
         Some(values) => bounded_json(place, values, "context_bytes_max", REQUEST_CONTEXT_BYTES_MAX),
@@ -707,10 +727,6 @@ impl From<&TupleKey> for wire::RelationTuple {
 pub(super) fn to_timestamp(at: Timestamp) -> prost_types::Timestamp {
     // Nanoseconds are below 1,000,000,000, so they fit.
     prost_types::Timestamp { seconds: at.seconds(), nanos: at.nanos().cast_signed() }
-}
-
-pub(super) fn clock(message: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Refusal> {
-    instant(Place::Field(&Place::Message, "clock"), message)
 }
 
 pub(super) fn instant(place: Place<'_>, message: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Refusal> {

@@ -82,14 +82,23 @@ pub(super) async fn resources(
     request: Request<wire::ListResourcesRequest>,
 ) -> Result<Told<wire::ListResourcesResponse>, Failure> {
     let deadline = deadline(&request)?;
-    let wire::ListResourcesRequest { consistency, object_type, permission, subject, cursor, limit } =
-        request.into_inner();
+    let wire::ListResourcesRequest {
+        consistency,
+        object_type,
+        permission,
+        subject,
+        cursor,
+        limit,
+        context,
+        contextual_tuples,
+        clock,
+    } = request.into_inner();
     let limit = convert::row_limit(limit, desk.limits())?;
     let asked = ListResources {
         object_type: convert::type_name(convert::field("object_type"), object_type)?,
         permission: convert::relation_name(convert::field("permission"), permission)?,
         subject: convert::subject(convert::field("subject"), subject)?,
-        consistency: convert::consistency(consistency)?,
+        situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
         cursor: convert::not_empty("cursor", cursor)?,
     };
     let opened = desk.run(Lane::Read, move |engine, cancel| {
@@ -119,6 +128,9 @@ pub(super) async fn subjects(
         cursor,
         limit,
         with_relations,
+        context,
+        contextual_tuples,
+        clock,
     } = request.into_inner();
     let limit = convert::row_limit(limit, desk.limits())?;
     let asked = ListSubjects {
@@ -127,7 +139,7 @@ pub(super) async fn subjects(
         subject_type: convert::type_name(convert::field("subject_type"), subject_type)?,
         subject_relation: convert::optional_relation(convert::field("subject_relation"), subject_relation)?,
         with_relations,
-        consistency: convert::consistency(consistency)?,
+        situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
         cursor: convert::not_empty("cursor", cursor)?,
     };
     let opened = desk.run(Lane::Read, move |engine, cancel| {
@@ -147,11 +159,11 @@ pub(super) async fn permissions(
     desk: &Desk,
     request: wire::ListPermissionsRequest,
 ) -> Result<wire::ListPermissionsResponse, Failure> {
-    let wire::ListPermissionsRequest { consistency, object, subject } = request;
+    let wire::ListPermissionsRequest { consistency, object, subject, context, contextual_tuples, clock } = request;
     let asked = ListPermissions {
         object: convert::object(convert::field("object"), object)?,
         subject: convert::subject(convert::field("subject"), subject)?,
-        consistency: convert::consistency(consistency)?,
+        situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
     };
     let listed = desk.run(Lane::Read, move |engine, cancel| {
         let PermissionsListed { rows, revision, historical } = engine.list_permissions(&asked, cancel)?;

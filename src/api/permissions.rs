@@ -17,14 +17,12 @@ pub(super) struct Permissions(pub(super) Arc<Desk>);
 #[tonic::async_trait]
 impl PermissionService for Permissions {
     async fn check(&self, request: Request<wire::CheckRequest>) -> Result<Response<wire::CheckResponse>, Status> {
-        let wire::CheckRequest { consistency, object, permission, subject, explain, context, clock } =
+        let wire::CheckRequest { consistency, object, permission, subject, explain, context, contextual_tuples, clock } =
             request.into_inner();
         let question = convert::question(Place::Message, object, permission, subject)?;
-        let consistency = convert::consistency(consistency)?;
-        let context = convert::context(context)?;
-        let clock = convert::clock(clock)?;
+        let situation = convert::situation(consistency, context, contextual_tuples, clock, self.0.limits())?;
         let answered = self.0.run(Lane::Read, move |engine, cancel| {
-            let options = CheckOptions { consistency, explain, context, clock, cancel: cancel.clone() };
+            let options = CheckOptions { situation, explain, cancel: cancel.clone() };
             let CheckAnswer { answer, revision, historical } = engine.check(&question, &options)?;
             let Answer { decision, witness, missing, valid_until, edges: _ } = answer;
             let reply = wire::CheckResponse {
@@ -46,14 +44,10 @@ impl PermissionService for Permissions {
     ) -> Result<Response<wire::CheckBulkResponse>, Status> {
         let limits = self.0.limits().clone();
         let answered = self.0.run(Lane::Read, move |engine, cancel| {
-            let wire::CheckBulkRequest { consistency, items, explain, context, clock } = request.into_inner();
-            let options = CheckOptions {
-                consistency: convert::consistency(consistency)?,
-                explain,
-                context: convert::context(context)?,
-                clock: convert::clock(clock)?,
-                cancel: cancel.clone(),
-            };
+            let wire::CheckBulkRequest { consistency, items, explain, context, contextual_tuples, clock } =
+                request.into_inner();
+            let situation = convert::situation(consistency, context, contextual_tuples, clock, &limits)?;
+            let options = CheckOptions { situation, explain, cancel: cancel.clone() };
             let items = convert::items(items, &limits)?;
             let questions: Vec<Question> =
                 items.iter().filter_map(|(_, question)| question.as_ref().ok().cloned()).collect();

@@ -5,10 +5,10 @@
 use super::exit::{Exit, Failure};
 use super::input::{Item, read_items};
 use super::output::{Output, decision as coloured};
-use super::reach::{Server, When};
+use super::reach::{Given, Server, When};
 use super::witness;
 use crate::api::client::{Ask, Checked, ClientError, Said};
-use crate::model::{Context, Decision, Limits, Question};
+use crate::model::{Decision, Limits, Question};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -42,9 +42,8 @@ pub struct Check {
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "tree")]
     explain: Option<Explain>,
-    /// Values for the parameters of caveats: a JSON object, or `@FILE` that holds one
-    #[arg(long, value_name = "JSON")]
-    context: Option<String>,
+    #[command(flatten)]
+    given: Given,
     #[command(flatten)]
     when: When,
     #[command(flatten)]
@@ -76,8 +75,7 @@ impl Check {
             return Err(Failure::usage("no question: the input holds only blank lines and comments"));
         }
         let client = self.server.connect()?;
-        let context = self.context.as_deref().map(read_context).transpose()?.unwrap_or_default();
-        let ask = Ask { at: self.when.at(), explain: self.explain.is_some(), context, clock: None };
+        let ask = Ask { under: self.given.under(&self.when)?, explain: self.explain.is_some() };
         let (answers, token, historical): (Vec<Answer>, String, bool) = match questions.as_slice() {
             [question] => {
                 let Checked { decision, token, historical, witness, missing, valid_until } =
@@ -148,19 +146,6 @@ fn folded(answers: &[Answer]) -> Exit {
     } else {
         Exit::Success
     }
-}
-
-/// Reads the values for caveats: a JSON object, or `@FILE` that holds one.
-fn read_context(given: &str) -> Result<Context, Failure> {
-    let text = match given.strip_prefix('@') {
-        Some(file) => std::fs::read_to_string(file)
-            .map_err(|error| Failure::usage(format!("cannot read the context from `{file}`: {error}")))?,
-        None => given.to_owned(),
-    };
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::usage(format!("the context is not a JSON object: {error}"))
-            .with_hint("such as --context '{\"user_ip\": \"10.1.2.3\"}'")
-    })
 }
 
 fn text_of(question: &Question) -> String {

@@ -5,8 +5,8 @@
 
 use super::exit::{Exit, Failure};
 use super::output::{Output, decision as coloured};
-use super::reach::{Server, When};
-use crate::api::client::{Client, ListPage, Listed, SubjectsOf};
+use super::reach::{Given, Server, When};
+use crate::api::client::{Client, ListPage, Listed, SubjectsOf, Under};
 use crate::engine::{ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
 use crate::model::{Decision, Limits, ObjectRef, RelationName, SubjectRef, TypeName};
 use clap::{Args, Subcommand};
@@ -42,6 +42,8 @@ pub struct Resources {
     #[command(flatten)]
     part: Part,
     #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
     when: When,
     #[command(flatten)]
     server: Server,
@@ -71,6 +73,8 @@ pub struct Subjects {
     #[command(flatten)]
     part: Part,
     #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
     when: When,
     #[command(flatten)]
     server: Server,
@@ -94,6 +98,8 @@ pub struct Permissions {
     /// Leave out what is denied
     #[arg(long)]
     allowed: bool,
+    #[command(flatten)]
+    given: Given,
     #[command(flatten)]
     when: When,
     #[command(flatten)]
@@ -130,7 +136,7 @@ impl Resources {
         let subject: SubjectRef = parsed("SUBJECT", subject)?;
         let client = self.server.connect()?;
         let mut printing = Printing::new(output, self.part.limit);
-        let page = self.part.page(&self.when);
+        let page = self.part.page(self.given.under(&self.when)?);
         let listed = client.list_resources(&object_type, &permission, &subject, page, &mut |row| {
             let ResourceRow { object, decision, missing_fields, cursor } = row;
             printing.row(&cursor, |output| {
@@ -169,7 +175,7 @@ impl Subjects {
         };
         let client = self.server.connect()?;
         let mut printing = Printing::new(output, self.part.limit);
-        let page = self.part.page(&self.when);
+        let page = self.part.page(self.given.under(&self.when)?);
         let listed = client.list_subjects(&asked, page, &mut |row| {
             printing.row(&row.cursor, |output| {
                 if output.is_json() { output.value(&json_of_subject(&row)) } else { output.line(subject_line(&row)) }
@@ -184,7 +190,7 @@ impl Permissions {
         let object: ObjectRef = parsed("OBJECT", &self.object)?;
         let subject: SubjectRef = parsed("SUBJECT", &self.subject)?;
         let client: Client = self.server.connect()?;
-        let (mut rows, listed) = client.list_permissions(&object, &subject, &self.when.at())?;
+        let (mut rows, listed) = client.list_permissions(&object, &subject, &self.given.under(&self.when)?)?;
         rows.retain(|row| !self.allowed || row.decision != Decision::Deny);
         let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
         for PermissionRow { name, is_relation, decision, missing_fields } in rows {
@@ -209,10 +215,10 @@ impl Permissions {
 
 impl Part {
     /// A server ends a stream by itself only within its page; beyond that we stop reading.
-    fn page(&self, when: &When) -> ListPage {
+    fn page(&self, under: Under) -> ListPage {
         let page_max = Limits::default().page_tuples_max as u64;
         let limit = self.limit.filter(|limit| *limit <= page_max);
-        ListPage { at: when.at(), cursor: self.cursor.clone(), limit }
+        ListPage { under, cursor: self.cursor.clone(), limit }
     }
 }
 

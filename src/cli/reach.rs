@@ -1,9 +1,9 @@
 //! Options that several commands share: which server, at which point in time, with what beside a write.
 
 use super::exit::Failure;
-use crate::api::client::{At, Client};
+use crate::api::client::{At, Client, Under};
 use crate::engine::Metadata;
-use crate::model::{Precondition, RelationTuple, TupleFilter};
+use crate::model::{Context, Precondition, RelationTuple, Timestamp, TupleFilter};
 use clap::Args;
 
 /// Where the server is.
@@ -64,6 +64,46 @@ impl When {
             (None, None) => At::Newest,
         }
     }
+}
+
+/// What is taken for given while a question is answered.
+#[derive(Args)]
+pub struct Given {
+    /// Values for the parameters of caveats: a JSON object, or `@FILE` that holds one
+    #[arg(long, value_name = "JSON")]
+    context: Option<String>,
+    /// Answer as if this tuple were written; it is not. May be given several times
+    #[arg(long, value_name = "TUPLE")]
+    contextual_tuple: Vec<String>,
+    /// Answer as of this time; only from a server with --test-clock
+    #[arg(long, value_name = "TIME", hide_short_help = true)]
+    clock: Option<Timestamp>,
+}
+
+impl Given {
+    /// Together with the state that is asked.
+    pub fn under(&self, when: &When) -> Result<Under, Failure> {
+        let items = super::input::read_items::<RelationTuple>(&self.contextual_tuple, None)?;
+        Ok(Under {
+            at: when.at(),
+            context: self.context.as_deref().map(read_context).transpose()?.unwrap_or_default(),
+            contextual_tuples: items.into_iter().map(|item| item.value).collect(),
+            clock: self.clock,
+        })
+    }
+}
+
+/// Reads the values for caveats: a JSON object, or `@FILE` that holds one.
+fn read_context(given: &str) -> Result<Context, Failure> {
+    let text = match given.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| Failure::usage(format!("cannot read the context from `{file}`: {error}")))?,
+        None => given.to_owned(),
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::usage(format!("the context is not a JSON object: {error}"))
+            .with_hint("such as --context '{\"user_ip\": \"10.1.2.3\"}'")
+    })
 }
 
 /// What travels with a write.

@@ -1,23 +1,17 @@
 //! Check and CheckBulk: at which revision? what does it mean? is it so?
 
 use super::resolve::Resolver;
-use super::schemas::{InForce, no_schema};
+use super::situation::{Situation, Standing};
 use super::{Engine, Error, Kind};
-use crate::condition;
-use crate::graph::View;
-use crate::model::{Cancel, Consistency, Context, Decision, Membership, Question, Revision, Timestamp, Witness};
+use crate::model::{Cancel, Decision, Membership, Question, Revision, Timestamp, Witness};
 use crate::walk::{self, Budget};
 
 /// How a question is asked.
 #[derive(Clone, Debug, Default)]
 pub struct CheckOptions {
-    pub consistency: Consistency,
+    pub situation: Situation,
     /// Whether an allowed question's path is wanted.
     pub explain: bool,
-    /// Values for the parameters of caveats; a value stored on a tuple wins over one of the same name.
-    pub context: Context,
-    /// The time by which expiry is judged, instead of the clock's. Refused unless the engine has a test clock.
-    pub clock: Option<Timestamp>,
     pub cancel: Cancel,
 }
 
@@ -56,13 +50,9 @@ pub struct BulkAnswer {
 impl Engine {
     /// Does the subject have the permission on the object? Errors are errors, never a decision.
     pub fn check(&self, question: &Question, options: &CheckOptions) -> Result<CheckAnswer, Error> {
-        judge_context(&options.context)?;
-        let pinned = self.pin(&options.consistency)?;
-        let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
-        let revision = pinned.snapshot.revision();
-        let view = View::new(pinned.snapshot, self.now(options.clock)?);
-        let answer = self.answer(&view, &in_force, question, options)?;
-        Ok(CheckAnswer { answer, revision, historical: pinned.historical })
+        let standing = self.stand(&options.situation)?;
+        let answer = self.answer(&standing, question, options)?;
+        Ok(CheckAnswer { answer, revision: standing.revision(), historical: standing.historical })
     }
 
     /// Many questions at one revision and one clock reading; each has an answer or an error of its own.
@@ -73,32 +63,24 @@ impl Engine {
             let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_ITEMS", message);
             return Err(error.with_fact("field", "items").with_fact("limit", most.to_string()));
         }
-        judge_context(&options.context)?;
-        let pinned = self.pin(&options.consistency)?;
-        let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
-        let revision = pinned.snapshot.revision();
-        let view = View::new(pinned.snapshot, self.now(options.clock)?);
+        let standing = self.stand(&options.situation)?;
         let mut answers = Vec::with_capacity(questions.len());
         for question in questions {
             if options.cancel.is_set() {
                 return Err(Error::new(Kind::Cancelled, "CANCELLED", "cancelled"));
             }
-            answers.push(self.answer(&view, &in_force, question, options));
+            answers.push(self.answer(&standing, question, options));
         }
-        Ok(BulkAnswer { answers, revision, historical: pinned.historical })
+        Ok(BulkAnswer { answers, revision: standing.revision(), historical: standing.historical })
     }
 
-    fn answer(
-        &self,
-        view: &View,
-        in_force: &InForce,
-        question: &Question,
-        options: &CheckOptions,
-    ) -> Result<Answer, Error> {
-        let mut resolver = Resolver::new(&self.store, in_force);
+    fn answer(&self, standing: &Standing, question: &Question, options: &CheckOptions) -> Result<Answer, Error> {
+        let Standing { in_force, view, historical: _, transient } = standing;
+        let mut resolver = Resolver::again(&self.store, in_force, transient);
         let asked = resolver.question(question)?;
         let mut budget = Budget::new(&self.limits, options.cancel.clone());
-        let found = walk::check(&in_force.plan, view, asked, &options.context, &mut budget, options.explain)
+        let context = &options.situation.context;
+        let found = walk::check(&in_force.plan, view, asked, context, &mut budget, options.explain)
             .map_err(|error| resolver.told(error))?;
         let decision = decided(found.membership);
         let witness = match decision {
@@ -108,16 +90,6 @@ impl Engine {
         let (missing, valid_until) = (found.missing, found.valid_until);
         Ok(Answer { decision, witness, missing, valid_until, edges: budget.edges() })
     }
-}
-
-/// Whether a request's context is within its bound.
-fn judge_context(context: &Context) -> Result<(), Error> {
-    let (bytes, most) = (condition::context_bytes(context), condition::REQUEST_CONTEXT_BYTES_MAX);
-    if bytes > most {
-        let message = format!("{bytes} bytes as JSON; at most {most} are allowed");
-        return Err(Error::invalid("context", "", message).with_fact("limit", most.to_string()));
-    }
-    Ok(())
 }
 
 /// What the engine says of what the walk found. The one place an Allow is made.

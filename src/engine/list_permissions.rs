@@ -3,10 +3,9 @@
 
 use super::check::decided;
 use super::resolve::{Resolver, refused};
-use super::schemas::no_schema;
+use super::situation::{Situation, Standing};
 use super::{Engine, Error};
-use crate::graph::View;
-use crate::model::{Cancel, Consistency, Context, Decision, ObjectRef, RelationName, Revision, SubjectRef};
+use crate::model::{Cancel, Decision, ObjectRef, RelationName, Revision, SubjectRef};
 use crate::schema::{Member, Side};
 use crate::walk::{Asker, Budget};
 
@@ -16,7 +15,7 @@ pub struct ListPermissions {
     pub object: ObjectRef,
     /// Never a wildcard.
     pub subject: SubjectRef,
-    pub consistency: Consistency,
+    pub situation: Situation,
 }
 
 /// One relation or permission, and what Check says of it.
@@ -42,17 +41,15 @@ pub struct PermissionsListed {
 impl Engine {
     /// Lists them. The work is bounded as a whole, as one question's is.
     pub fn list_permissions(&self, request: &ListPermissions, cancel: &Cancel) -> Result<PermissionsListed, Error> {
-        let ListPermissions { object, subject, consistency } = request;
-        let pinned = self.pin(consistency)?;
-        let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
-        let revision = pinned.snapshot.revision();
-        let view = View::new(pinned.snapshot, self.clock.now());
-        let mut resolver = Resolver::new(&self.store, &in_force);
+        let ListPermissions { object, subject, situation } = request;
+        let Standing { in_force, view, historical, transient } = self.stand(situation)?;
+        let revision = view.snapshot().revision();
+        let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let definition = in_force
             .schema
             .resolve_type(Side::Object, &object.object_type)
             .map_err(|refusal| refused(&refusal, "object.type"))?;
-        let mut asker = Asker::new(resolver.asked_subject(subject)?, Context::new());
+        let mut asker = Asker::new(resolver.asked_subject(subject)?, situation.context.clone());
         let mut budget = Budget::new(&self.limits, cancel.clone());
         let mut rows = Vec::with_capacity(definition.members.len());
         for member in &definition.members {
@@ -70,6 +67,6 @@ impl Engine {
                 missing_fields,
             });
         }
-        Ok(PermissionsListed { rows, revision, historical: pinned.historical })
+        Ok(PermissionsListed { rows, revision, historical })
     }
 }

@@ -8,12 +8,13 @@
 use super::check::decided;
 use super::cursor::CursorSeal;
 use super::resolve::{Resolver, Transient};
-use super::schemas::{InForce, no_schema};
+use super::schemas::InForce;
+use super::situation::{Situation, Standing};
 use super::{Engine, Error};
 use crate::graph::View;
 use crate::model::{
-    Cancel, Consistency, Context, Decision, MemberNum, Membership, ObjectNum, ObjectRef, RelationName, Revision,
-    SubjectRef, TypeName, TypeNum,
+    Cancel, Decision, MemberNum, Membership, ObjectNum, ObjectRef, RelationName, Revision, SubjectRef, TypeName,
+    TypeNum,
 };
 use crate::store::Store;
 use crate::walk::{Asker, Budget, Node, resources_reached};
@@ -27,7 +28,7 @@ pub struct ListResources {
     pub permission: RelationName,
     /// Never a wildcard.
     pub subject: SubjectRef,
-    pub consistency: Consistency,
+    pub situation: Situation,
     /// From a row of an earlier list of the same: resumes after it, at a revision not older than its own.
     pub cursor: Option<String>,
 }
@@ -64,16 +65,15 @@ impl Engine {
     /// Opens a list. The cursor of another list, another database or a later revision is refused; so is a wildcard as
     /// the subject.
     pub fn list_resources(&self, request: ListResources, cancel: &Cancel) -> Result<ResourceLister, Error> {
-        let ListResources { object_type, permission, subject, consistency, cursor } = request;
-        let pinned = self.pin(&consistency)?;
-        let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
-        let revision = pinned.snapshot.revision();
-        let view = View::new(pinned.snapshot, self.clock.now());
-        let mut resolver = Resolver::new(&self.store, &in_force);
+        let ListResources { object_type, permission, subject, situation, cursor } = request;
+        let Standing { in_force, view, historical, transient } = self.stand(&situation)?;
+        let revision = view.snapshot().revision();
+        let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let (of, target) = resolver.asked_member(&object_type, "object_type", &permission, "permission")?;
         let key = resolver.asked_subject(&subject)?;
         let transient = resolver.into_transient();
-        let seal = CursorSeal::new(self.token(revision), format!("resources {object_type}#{permission}@{subject}"));
+        let scope = format!("resources {object_type}#{permission}@{subject}{}", situation.scope());
+        let seal = CursorSeal::new(self.token(revision), scope);
         let after = match &cursor {
             None => None,
             Some(text) => Some(ObjectNum(u32::from_be_bytes(seal.open(text, revision)?))),
@@ -84,11 +84,11 @@ impl Engine {
             store: self.store.clone(),
             in_force,
             view,
-            historical: pinned.historical,
+            historical,
             of,
             target,
             transient,
-            asker: Asker::new(key, Context::new()),
+            asker: Asker::new(key, situation.context),
             budget,
             reached,
             next: 0,

@@ -10,12 +10,13 @@
 use super::check::decided;
 use super::cursor::CursorSeal;
 use super::resolve::{Resolver, Transient, refused};
-use super::schemas::{InForce, no_schema};
+use super::schemas::InForce;
+use super::situation::{Situation, Standing};
 use super::{Engine, Error, Kind};
 use crate::graph::{SubjectKey, View};
 use crate::model::{
-    Cancel, Consistency, Context, Decision, Membership, ObjectNum, ObjectRef, RelationName, Revision, SubjectKind,
-    SubjectRef, TypeName, TypeNum,
+    Cancel, Context, Decision, Membership, ObjectNum, ObjectRef, RelationName, Revision, SubjectKind, SubjectRef,
+    TypeName, TypeNum,
 };
 use crate::schema::Side;
 use crate::store::Store;
@@ -34,7 +35,7 @@ pub struct ListSubjects {
     pub subject_relation: Option<RelationName>,
     /// Whether to name the relations whose tuples name each subject.
     pub with_relations: bool,
-    pub consistency: Consistency,
+    pub situation: Situation,
     /// From a row of an earlier list of the same: resumes after it, at a revision not older than its own.
     pub cursor: Option<String>,
 }
@@ -77,6 +78,7 @@ pub struct SubjectLister {
     subject_type: TypeName,
     subject_relation: Option<RelationName>,
     with_relations: bool,
+    context: Context,
     transient: Transient,
     budget: Budget,
     exclusions_max: usize,
@@ -100,13 +102,11 @@ const AT_SUBJECT: u8 = 1;
 impl Engine {
     /// Opens a list. The cursor of another list, another database or a later revision is refused.
     pub fn list_subjects(&self, request: ListSubjects, cancel: &Cancel) -> Result<SubjectLister, Error> {
-        let ListSubjects { object, permission, subject_type, subject_relation, with_relations, consistency, cursor } =
+        let ListSubjects { object, permission, subject_type, subject_relation, with_relations, situation, cursor } =
             request;
-        let pinned = self.pin(&consistency)?;
-        let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
-        let revision = pinned.snapshot.revision();
-        let view = View::new(pinned.snapshot, self.clock.now());
-        let mut resolver = Resolver::new(&self.store, &in_force);
+        let Standing { in_force, view, historical, transient } = self.stand(&situation)?;
+        let revision = view.snapshot().revision();
+        let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let root = resolver.asked_node(&object, &permission)?;
         in_force
             .schema
@@ -125,7 +125,7 @@ impl Engine {
         };
         let transient = resolver.into_transient();
         let relation = subject_relation.as_ref().map_or("...", RelationName::as_str);
-        let scope = format!("subjects {object}#{permission}@{subject_type}#{relation}");
+        let scope = format!("subjects {object}#{permission}@{subject_type}#{relation}{}", situation.scope());
         let seal = CursorSeal::new(self.token(revision), scope);
         let position = match &cursor {
             None => None,
@@ -140,13 +140,14 @@ impl Engine {
             store: self.store.clone(),
             in_force,
             view,
-            historical: pinned.historical,
+            historical,
             root,
             of,
             form,
             subject_type,
             subject_relation,
             with_relations,
+            context: situation.context,
             transient,
             budget,
             exclusions_max: self.limits.exclusions_max,
@@ -260,7 +261,7 @@ impl SubjectLister {
     }
 
     fn ask(&mut self, object: ObjectNum) -> Result<Membership, Error> {
-        let mut asker = Asker::new(self.key(object), Context::new());
+        let mut asker = Asker::new(self.key(object), self.context.clone());
         let (membership, missing) = asker
             .ask_why(&self.in_force.plan, &self.view, self.root, &mut self.budget)
             .map_err(|error| Resolver::again(&self.store, &self.in_force, &self.transient).told(error))?;
@@ -284,7 +285,7 @@ impl SubjectLister {
         if !self.with_relations {
             return Ok(Vec::new());
         }
-        let mut asker = Asker::new(asked, Context::new());
+        let mut asker = Asker::new(asked, self.context.clone());
         let (plan, view) = (&self.in_force.plan, &self.view);
         let nodes = naming_relations(plan, view, self.root, named, &mut asker, &mut self.budget)?;
         let resolver = Resolver::again(&self.store, &self.in_force, &self.transient);

@@ -7,6 +7,7 @@ mod error;
 mod clock;
 mod consistency;
 mod schemas;
+mod situation;
 mod resolve;
 mod check;
 mod cursor;
@@ -30,7 +31,9 @@ pub use list_permissions::{ListPermissions, PermissionRow, PermissionsListed};
 pub use list_resources::{ListResources, ResourceLister, ResourceRow};
 pub use list_subjects::{ExcludedSubject, ListSubjects, SubjectLister, SubjectRow};
 pub use read_tuples::{ReadTuples, TupleReader, TupleRow};
+
 pub use replace_subjects::{ReplaceSubjects, Replaced, TupleSubject};
+pub use situation::Situation;
 pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
 pub use write_tuples::{DeleteTuples, Deleted, Metadata, WriteTuples};

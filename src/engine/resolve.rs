@@ -3,8 +3,8 @@
 use super::schemas::InForce;
 use super::{Error, Kind};
 use crate::model::{
-    MemberNum, ObjectId, ObjectNum, ObjectRef, Question, RelationName, Step, SubjectKind, SubjectRef,
-    SubjectRelationFilter, TupleFilter, TupleKey, TypeName, TypeNum, Witness,
+    CaveatName, CaveatNum, MemberNum, ObjectId, ObjectNum, ObjectRef, Question, RelationName, Step, SubjectKind,
+    SubjectRef, SubjectRelationFilter, TupleFilter, TupleKey, TypeName, TypeNum, Witness,
 };
 use crate::schema::{Refusal, Side};
 use crate::store::{self, RowKey, Store, SubjectKey};
@@ -19,8 +19,18 @@ pub(super) struct Resolver<'a> {
     transient: Transient,
 }
 
-/// The transient numbers of a request that goes on after its question was resolved.
-pub(super) type Transient = SmallVec<[(TypeNum, ObjectId); 2]>;
+/// The transient numbers of a request that goes on after its question was resolved: place by place, the ids that got one.
+/// An id that a contextual tuple names takes a place though the store may know it, so that the places of the others do
+/// not hang on that.
+pub(super) type Transient = SmallVec<[Place; 2]>;
+
+/// An id's place among the transient numbers, and whether that number is in use.
+#[derive(Clone)]
+pub(super) struct Place {
+    of: TypeNum,
+    id: ObjectId,
+    used: bool,
+}
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(store: &'a Store, in_force: &'a InForce) -> Resolver<'a> {
@@ -101,24 +111,62 @@ impl<'a> Resolver<'a> {
         Ok((of, member))
     }
 
+    /// The number of an id: the one it has in this request, in the store, or else a transient one.
     fn number(&mut self, of: TypeNum, id: &ObjectId) -> Result<ObjectNum, Error> {
+        let place = self.transient.iter().position(|place| place.of == of && place.id == *id);
+        if let Some(place) = place.and_then(|at| self.transient.get(at).filter(|place| place.used).map(|_| at)) {
+            return Ok(transient(place));
+        }
         if let Some(number) = self.store.dictionary().number(of, id.as_str())? {
             return Ok(number);
         }
-        let known = self.transient.iter().position(|(known_of, known)| *known_of == of && known == id);
-        let index = known.unwrap_or_else(|| {
-            self.transient.push((of, id.clone()));
-            self.transient.len() - 1
-        });
-        let index = u32::try_from(index).unwrap_or(0);
-        Ok(ObjectNum(ObjectNum::TRANSIENT_FIRST.saturating_add(index)))
+        let at = place.unwrap_or(self.transient.len());
+        match self.transient.get_mut(at) {
+            Some(place) => place.used = true,
+            None => self.transient.push(Place { of, id: id.clone(), used: true }),
+        }
+        Ok(transient(at))
+    }
+
+    /// As `number`, of an id that keeps a place in any case.
+    fn placed(&mut self, of: TypeNum, id: &ObjectId) -> Result<ObjectNum, Error> {
+        if !self.transient.iter().any(|place| place.of == of && place.id == *id) {
+            self.transient.push(Place { of, id: id.clone(), used: false });
+        }
+        self.number(of, id)
+    }
+
+    /// The row of a tuple that the schema admits, laid over the state by a request.
+    pub(super) fn row_key(&mut self, key: &TupleKey) -> Result<RowKey, Error> {
+        let (of, relation) = self.member(&key.object.object_type, &key.relation)?;
+        let object = self.placed(of, &key.object.id)?;
+        let subject = match &key.subject {
+            SubjectRef::Object(subject) => {
+                let (of, member) = self.itself(&subject.object_type)?;
+                SubjectKey { kind: SubjectKind::Plain, member, object: self.placed(of, &subject.id)? }
+            }
+            SubjectRef::Userset(subject, relation) => {
+                let (of, member) = self.member(&subject.object_type, relation)?;
+                SubjectKey { kind: SubjectKind::Userset, member, object: self.placed(of, &subject.id)? }
+            }
+            SubjectRef::Wildcard(of) => {
+                let (_, member) = self.itself(of)?;
+                SubjectKey { kind: SubjectKind::Wildcard, member, object: ObjectNum(0) }
+            }
+        };
+        Ok(RowKey { relation, object, subject })
+    }
+
+    /// The number of a caveat of the schema in force.
+    pub(super) fn caveat(&self, name: &CaveatName) -> Result<CaveatNum, Error> {
+        self.in_force.names.caveat_number(name.as_str()).ok_or_else(|| unnumbered(name.as_str()))
     }
 
     /// The id behind a number of this request or of the store.
     pub(super) fn id(&self, of: TypeNum, number: ObjectNum) -> Result<ObjectId, store::Error> {
-        let transient = number.0.checked_sub(ObjectNum::TRANSIENT_FIRST);
-        match transient.and_then(|index| self.transient.get(index as usize)) {
-            Some((_, id)) => Ok(id.clone()),
+        let place = number.0.checked_sub(ObjectNum::TRANSIENT_FIRST);
+        match place.and_then(|at| self.transient.get(at as usize)) {
+            Some(place) => Ok(place.id.clone()),
             None => self.store.dictionary().id(of, number),
         }
     }
@@ -173,6 +221,11 @@ impl<'a> Resolver<'a> {
     fn tuple_key(&self, key: &RowKey) -> Result<TupleKey, Error> {
         Ok(store::tuple_key(&self.in_force.names, key, |of, number| self.id(of, number))?)
     }
+}
+
+fn transient(place: usize) -> ObjectNum {
+    let place = u32::try_from(place).unwrap_or(0);
+    ObjectNum(ObjectNum::TRANSIENT_FIRST.saturating_add(place))
 }
 
 fn internal() -> Error {

@@ -2,6 +2,10 @@
 //!
 //! For now every read goes to the store at a snapshot; resident adjacency comes above the same face.
 
+mod laid;
+
+pub use laid::Laid;
+
 use crate::model::{MemberNum, ObjectNum, SubjectKind, Timestamp};
 use crate::store::{Direction, ROW_KEY_BYTES, forward_prefix};
 pub use crate::store::{Error, RowCaveat, RowKey, RowValue, Snapshot, SubjectKey};
@@ -12,18 +16,32 @@ use std::sync::Arc;
 /// Rows of one relation of one object, few of which is the common case.
 pub type Rows = SmallVec<[(SubjectKey, RowValue); 4]>;
 
-/// The graph of one request: one revision, one clock reading. A row that has expired by that clock does not exist.
+/// The graph of one request: one revision, one clock reading, and what the request lays over it. A row that has expired
+/// by that clock does not exist.
 #[derive(Clone, Debug)]
 pub struct View {
     snapshot: Arc<Snapshot>,
     now: Timestamp,
+    laid: Option<Arc<Laid>>,
 }
 
 impl View {
     /// The graph as of a snapshot, read at `now`.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, now: Timestamp) -> View {
-        View { snapshot, now }
+        View { snapshot, now, laid: None }
+    }
+
+    /// The same with these rows laid over the state, instead of any that were.
+    #[must_use]
+    pub fn under(&self, laid: Laid) -> View {
+        View { laid: Some(Arc::new(laid)), ..self.clone() }
+    }
+
+    /// What is laid over the state.
+    #[must_use]
+    pub fn laid(&self) -> Laid {
+        self.laid.as_deref().cloned().unwrap_or_default()
     }
 
     /// The state that is read.
@@ -40,7 +58,11 @@ impl View {
 
     /// The value of this very row, if it is live.
     pub fn row(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
-        Ok(self.snapshot.row(key)?.filter(|value| value.is_live(self.now)))
+        let found = match self.laid.as_ref().and_then(|laid| laid.row(key)) {
+            Some(laid) => laid.cloned(),
+            None => self.snapshot.row(key)?,
+        };
+        Ok(found.filter(|value| value.is_live(self.now)))
     }
 
     /// Up to `rows_max` live usersets of a relation on an object, after `after` in key order. The second value is
@@ -121,13 +143,29 @@ impl View {
         mut more: impl FnMut(RowKey, RowValue) -> bool,
     ) -> Result<Option<RowKey>, Error> {
         let mut next = None;
-        self.snapshot.rows(direction, prefix, after.as_ref(), |key, value| {
-            if !value.is_live(self.now) || more(key, value) {
-                return Ok(ControlFlow::Continue(()));
+        let mut give = |key, value| {
+            let wants_more = more(key, value);
+            if !wants_more {
+                next = Some(key);
             }
-            next = Some(key);
-            Ok(ControlFlow::Break(()))
+            wants_more
+        };
+        let going_on = |more| if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        let Some(laid) = &self.laid else {
+            self.snapshot.rows(direction, prefix, after.as_ref(), |key, value| {
+                Ok(going_on(!value.is_live(self.now) || give(key, value)))
+            })?;
+            return Ok(next);
+        };
+        let mut merge = laid.merge(direction, prefix, after.as_ref(), self.now);
+        let mut wants_more = true;
+        self.snapshot.rows(direction, prefix, after.as_ref(), |key, value| {
+            wants_more = merge.stored(key, value, &mut give);
+            Ok(going_on(wants_more))
         })?;
+        if wants_more {
+            merge.rest(&mut give);
+        }
         Ok(next)
     }
 }

@@ -11,7 +11,7 @@ use crate::worlds::{
     Asked, Due, Fails, Instant, Rng, SECOND, START, Trouble, World, context, decision, number, random_given, seed,
     timestamp,
 };
-use procura::engine::{Answer, CheckOptions, Clock, Collector, Engine, Error, Options};
+use procura::engine::{Answer, CheckOptions, Clock, Collector, Engine, Error, Options, Situation};
 use procura::model::{
     Consistency, ConsistencyToken, Decision, ObjectRef, Question, RelationName, Step, Timestamp, TupleUpdate,
     UpdateKind, Witness,
@@ -303,7 +303,10 @@ impl Batch<'_> {
         }
         for given in contexts {
             let under: Vec<&Expected> = expected.iter().filter(|one| Arc::ptr_eq(&one.given, given)).collect();
-            let options = CheckOptions { consistency, context: context(given), ..CheckOptions::default() };
+            let options = CheckOptions {
+                situation: Situation { consistency, context: context(given), ..Situation::default() },
+                ..CheckOptions::default()
+            };
             for part in under.chunks(5_000) {
                 let questions: Vec<Question> = part.iter().map(|one| one.question.clone()).collect();
                 let bulk = match self.engine.check_bulk(&questions, &options) {
@@ -324,7 +327,11 @@ impl Batch<'_> {
         let mut decided = 0;
         for (n, one) in expected.iter().step_by(every).enumerate() {
             let explain = n % 2 == 0;
-            let options = CheckOptions { explain, context: context(&one.given), ..CheckOptions::default() };
+            let options = CheckOptions {
+                situation: Situation { context: context(&one.given), ..Situation::default() },
+                explain,
+                ..CheckOptions::default()
+            };
             let found = self.engine.check(&one.question, &options);
             assert!(!found.as_ref().is_ok_and(|found| found.historical), "newest is not historical");
             let answer = found.map(|found| found.answer);

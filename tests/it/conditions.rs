@@ -1,7 +1,7 @@
 //! Caveats, expiry and the hierarchy: what a tuple's own conditions do to an answer, by hand.
 
 use crate::engines::{TestEngine, question, told, tuple, update, write_request};
-use procura::engine::{CheckOptions, Clock, Collector, Engine, Kind, Options};
+use procura::engine::{CheckOptions, Clock, Collector, Engine, Kind, Options, Situation};
 use procura::model::{Context, Decision, Timestamp, TupleFilter, UpdateKind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -29,7 +29,10 @@ fn context(json: &str) -> Context {
 
 /// The decision, and the fields missing.
 fn ask(engine: &Engine, asked: &str, given: &str) -> (Decision, String) {
-    let options = CheckOptions { context: context(given), ..CheckOptions::default() };
+    let options = CheckOptions {
+        situation: Situation { context: context(given), ..Situation::default() },
+        ..CheckOptions::default()
+    };
     match engine.check(&question(asked), &options) {
         Ok(found) => (found.answer.decision, found.answer.missing.join(",")),
         Err(error) => panic!("{asked} {given}: {}", told(&error)),
@@ -132,7 +135,10 @@ fn a_caveat_that_fails_is_unknown_and_never_a_no_on_the_right_of_an_exclusion() 
     assert!(error.message.contains("divides") && error.message.contains("doc:1#banned@user:rita"), "{error}");
     // Where the rest decides, that stands.
     engine.assert_denies("doc:2#view@user:rita");
-    let options = CheckOptions { context: context(r#"{"have":"no number","need":1}"#), ..CheckOptions::default() };
+    let options = CheckOptions {
+        situation: Situation { context: context(r#"{"have":"no number","need":1}"#), ..Situation::default() },
+        ..CheckOptions::default()
+    };
     let found = engine.check(&question("doc:3#view@user:rita"), &options).expect("a plain tuple decides");
     assert_eq!(found.answer.decision, Decision::Allow);
     assert!(engine.check(&question("doc:3#view@user:dana"), &options).is_err());

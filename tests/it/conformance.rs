@@ -9,7 +9,7 @@ use crate::engines::{TestEngine, question, refused, schema_request, told, tuple,
 use crate::lists::{listed_resources, listed_subjects, resources_asked, subjects_asked};
 use crate::worlds::{Rng, SECOND, World, number, seed};
 use crate::zed;
-use procura::engine::{CheckOptions, Error, Kind};
+use procura::engine::{CheckOptions, Error, Kind, Situation};
 use procura::model::{
     Consistency, ConsistencyToken, Context, Decision, Question, RelationTuple, SubjectRef, Timestamp, UpdateKind,
 };
@@ -165,7 +165,10 @@ fn worlds_of_spicedb_answer_alike() {
             for line in items(&file["assertions"], key) {
                 let line = line.as_str().unwrap_or_else(|| panic!("{name}: an assertion is a line of text"));
                 let (one, context) = assertion(line);
-                let options = CheckOptions { context, ..CheckOptions::default() };
+                let options = CheckOptions {
+                    situation: Situation { context, ..Situation::default() },
+                    ..CheckOptions::default()
+                };
                 let alone = engine.check(&one, &options).map(|found| found.answer);
                 let bulk = engine.check_bulk(std::slice::from_ref(&one), &options).expect("a bulk answer").answers;
                 for answer in bulk.into_iter().chain([alone]) {
@@ -392,7 +395,10 @@ impl Scenario<'_> {
             let asked = text(check, "check").expect("a question");
             for consistency in [Consistency::Newest, Consistency::AtLeastAsFresh(token)] {
                 let began = std::time::Instant::now();
-                let options = CheckOptions { consistency, context: given(check), ..CheckOptions::default() };
+                let options = CheckOptions {
+                    situation: Situation { consistency, context: given(check), ..Situation::default() },
+                    ..CheckOptions::default()
+                };
                 self.judge(check, &engine.check(&question(asked), &options).map(|found| found.answer.decision));
                 let took = began.elapsed().as_millis();
                 assert!(ms_max.is_none_or(|max| took <= u128::from(max)), "{}: {asked} took {took} ms", self.id);
@@ -411,7 +417,8 @@ impl Scenario<'_> {
             rest = others;
             let questions: Vec<Question> =
                 alike.iter().map(|check| question(text(check, "check").expect("a question"))).collect();
-            let options = CheckOptions { context, ..CheckOptions::default() };
+            let options =
+                CheckOptions { situation: Situation { context, ..Situation::default() }, ..CheckOptions::default() };
             let bulk = engine.check_bulk(&questions, &options).unwrap_or_else(|error| panic!("{}", told(&error)));
             for (check, answer) in alike.iter().zip(bulk.answers) {
                 self.judge(check, &answer.map(|answer| answer.decision));
@@ -447,7 +454,7 @@ impl Scenario<'_> {
             } else if let Some(asked) = text(step, "check") {
                 let fresh = step.get("consistency").and_then(|consistency| text(consistency, "at_least_as_fresh"));
                 let consistency = fresh.map_or(Consistency::Newest, |name| Consistency::AtLeastAsFresh(tokens[name]));
-                let options = CheckOptions { consistency, ..CheckOptions::default() };
+                let options = CheckOptions { situation: Situation::at(consistency), ..CheckOptions::default() };
                 for _ in 0..step.get("times").and_then(Value::as_u64).unwrap_or(1) {
                     self.judge(step, &engine.check(&question(asked), &options).map(|found| found.answer.decision));
                     tally.checks += 1;

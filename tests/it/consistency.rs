@@ -4,7 +4,7 @@
 //! the one asked for.
 
 use crate::engines::{TestEngine, question, refused, told};
-use procura::engine::{CheckOptions, Error, Kind, ReadTuples};
+use procura::engine::{CheckOptions, Error, Kind, ReadTuples, Situation};
 use procura::model::{Consistency, ConsistencyToken, Decision, Limits, Revision, TupleFilter, UpdateKind};
 
 const SCHEMA: &str = "definition user {}
@@ -18,7 +18,7 @@ const GRANT: &str = "doc:1#viewer@user:rita";
 
 /// Asks by every verb that takes a consistency.
 fn everywhere(engine: &TestEngine, consistency: Consistency) -> Vec<(&'static str, Result<(), Error>)> {
-    let options = CheckOptions { consistency, ..CheckOptions::default() };
+    let options = CheckOptions { situation: Situation::at(consistency), ..CheckOptions::default() };
     let read = ReadTuples { filter: TupleFilter::default(), consistency, cursor: None };
     vec![
         ("check", engine.check(&question(ASKED), &options).map(drop)),
@@ -95,7 +95,7 @@ fn an_exact_snapshot_sees_the_old_state() {
     let newest = past.len() - 1;
     for (n, (token, decision, everything)) in past.iter().enumerate() {
         let consistency = Consistency::AtExactSnapshot(*token);
-        let options = CheckOptions { consistency, ..CheckOptions::default() };
+        let options = CheckOptions { situation: Situation::at(consistency), ..CheckOptions::default() };
         let found = engine.check(&question(ASKED), &options).unwrap();
         assert_eq!((found.answer.decision, found.revision), (*decision, token.revision), "state {n}");
         assert_eq!(found.historical, n != newest, "state {n}");

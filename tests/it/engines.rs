@@ -3,7 +3,7 @@
 //! INVARIANT: each `TestEngine` has a fresh temporary folder, which goes when it goes; nothing is shared between tests.
 
 use procura::engine::{
-    CheckOptions, Engine, Error, Info, Kind, Metadata, Options, ReadTuples, WriteSchema, WriteTuples,
+    CheckOptions, Engine, Error, Info, Kind, Metadata, Options, ReadTuples, Situation, WriteSchema, WriteTuples,
 };
 use procura::model::{
     Consistency, ConsistencyToken, Decision, Limits, Question, RelationTuple, Revision, TupleFilter, TupleUpdate,
@@ -106,7 +106,7 @@ impl TestEngine {
     }
 
     pub fn decide_at(&self, asked: &str, consistency: Consistency) -> Result<Decision, Error> {
-        let options = CheckOptions { consistency, ..CheckOptions::default() };
+        let options = CheckOptions { situation: Situation::at(consistency), ..CheckOptions::default() };
         self.check(&question(asked), &options).map(|found| found.answer.decision)
     }
 

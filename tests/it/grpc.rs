@@ -218,6 +218,7 @@ fn check_request() -> wire::CheckRequest {
         subject: Some(subject("user", "rita")),
         explain: false,
         context: None,
+        contextual_tuples: Vec::new(),
         clock: None,
     }
 }
@@ -302,7 +303,14 @@ fn a_bulk_answers_in_order_at_one_revision_and_each_error_stays_with_its_item() 
         item("e", "view", "*"),
     ];
     let reply = world
-        .check_bulk(wire::CheckBulkRequest { consistency: None, items, explain: false, context: None, clock: None })
+        .check_bulk(wire::CheckBulkRequest {
+            consistency: None,
+            items,
+            explain: false,
+            context: None,
+            contextual_tuples: Vec::new(),
+            clock: None,
+        })
         .unwrap();
     assert!(!reply.historical && reply.checked_at.is_some());
     let ids: String = reply.results.iter().map(|result| result.id.as_str()).collect();

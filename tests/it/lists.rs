@@ -9,7 +9,9 @@ use crate::engines::{TestEngine, question, refused, told, tuple};
 use crate::oracle::{Body, M, O, Subject, T};
 use crate::worlds::{Rng, START, World, number, seed};
 use crate::zed;
-use procura::engine::{Engine, Error, Kind, ListPermissions, ListResources, ListSubjects, ResourceRow, SubjectRow};
+use procura::engine::{
+    Engine, Error, Kind, ListPermissions, ListResources, ListSubjects, ResourceRow, Situation, SubjectRow,
+};
 use procura::model::{
     Cancel, Consistency, Decision, Limits, Question, RelationName, RelationTuple, SubjectRef, TypeName,
 };
@@ -67,7 +69,7 @@ fn of_resources(object_type: &TypeName, permission: &RelationName, subject: Subj
         object_type: object_type.clone(),
         permission: permission.clone(),
         subject,
-        consistency: Consistency::Newest,
+        situation: Situation::default(),
         cursor: None,
     }
 }
@@ -79,7 +81,7 @@ fn of_subjects(question: &Question, subject_type: TypeName, subject_relation: Op
         subject_type,
         subject_relation,
         with_relations: false,
-        consistency: Consistency::Newest,
+        situation: Situation::default(),
         cursor: None,
     }
 }
@@ -229,7 +231,7 @@ fn permissions_agree(name: &str, engine: &TestEngine, world: &World, truths: &Tr
         let request = ListPermissions {
             object: world.object_ref(o),
             subject: world.subject_ref(subject),
-            consistency: Consistency::Newest,
+            situation: Situation::default(),
         };
         let rows = engine.list_permissions(&request, &Cancel::default()).expect("a list").rows;
         let due: Vec<(String, bool, Decision)> = world.schema.types[object.of]
@@ -589,8 +591,10 @@ fn cursors_of_other_lists_are_refused() {
     let before = engine.token_now();
     engine.touch(["doc:later#viewer@user:ann"]);
     let later = resources(&engine, &request, 0).expect("a list")[0].cursor.clone();
-    let asked =
-        ListResources { consistency: Consistency::AtExactSnapshot(before), ..with("doc#view@user:ann", &later) };
+    let asked = ListResources {
+        situation: Situation::at(Consistency::AtExactSnapshot(before)),
+        ..with("doc#view@user:ann", &later)
+    };
     refused(open(asked), &[Kind::OutOfRange]);
     // The other way round it resumes at the newest.
     let rest = resources(&engine, &with("doc#view@user:ann", &cursor), 0).expect("a list");
@@ -695,7 +699,7 @@ fn conditional_rows_name_what_they_lack() {
             subject_type: "user".parse().expect("a type"),
             subject_relation: None,
             with_relations: false,
-            consistency: Consistency::Newest,
+            situation: Situation::default(),
             cursor: None,
         };
         let mut lister = engine.list_subjects(request, &Cancel::default()).expect("a list");

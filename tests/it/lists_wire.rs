@@ -1,7 +1,7 @@
 //! Lists as a client in any language meets them, and as the command line prints them.
 
 use crate::cli::{Server, code, json_lines, procura, stderr, stdout};
-use procura::api::client::{At, Client, ListPage, SubjectsOf};
+use procura::api::client::{Client, ListPage, SubjectsOf, Under};
 use procura::api::{Running, ServeOptions, serve_in_background};
 use procura::engine::{Engine, Metadata, Options, ResourceRow, SubjectRow};
 use procura::model::{Decision, Limits, RelationName, RelationTuple, SubjectRef, TupleUpdate, TypeName, UpdateKind};
@@ -89,7 +89,7 @@ fn lists_come_over_the_wire_whole_and_in_pages() {
     // Bounded: each page has rows, or is the last.
     loop {
         let cursor = paged.last().map(|row| row.cursor.clone());
-        let page = resources(&client, "user:ann", ListPage { at: At::Newest, cursor, limit: Some(700) });
+        let page = resources(&client, "user:ann", ListPage { cursor, limit: Some(700), ..ListPage::default() });
         assert!(page.len() <= 700 && paged.len() <= all.len());
         if page.is_empty() {
             break;
@@ -114,7 +114,7 @@ fn subjects_and_permissions_come_over_the_wire() {
     let usersets = subjects(&client, "doc:1", Some("member"));
     assert_eq!(usersets[0].subject.to_string(), "group:g#member");
     let (object, subject) = ("doc:1".parse().expect("an object"), "user:dana".parse().expect("a subject"));
-    let (rows, _) = client.list_permissions(&object, &subject, &At::Newest).expect("a list");
+    let (rows, _) = client.list_permissions(&object, &subject, &Under::default()).expect("a list");
     let said: Vec<(&str, bool, &str)> =
         rows.iter().map(|row| (row.name.as_str(), row.is_relation, row.decision.as_str())).collect();
     let due = [("owner", true, "ALLOW"), ("viewer", true, "ALLOW"), ("banned", true, "DENY"), ("view", false, "ALLOW")];

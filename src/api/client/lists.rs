@@ -2,16 +2,16 @@
 //!
 //! INVARIANT: a row whose decision this build does not understand, or that a list never has, is an error.
 
-use super::{At, Client, ClientError, STREAM_TIME};
+use super::{Client, ClientError, STREAM_TIME, Under, notes};
 use crate::api::convert::{self, Place};
 use crate::api::wire;
 use crate::engine::{ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
 use crate::model::{Decision, ObjectRef, RelationName, SubjectRef, TypeName};
 
-/// Which part of a list, of which state.
+/// Which part of a list, asked under what.
 #[derive(Clone, Debug, Default)]
 pub struct ListPage {
-    pub at: At,
+    pub under: Under,
     /// Of the last row of an earlier list of the same.
     pub cursor: Option<String>,
     /// 1 to 10,000 rows; `None` is all.
@@ -53,14 +53,17 @@ impl Client {
         page: ListPage,
         each: &mut dyn FnMut(ResourceRow) -> bool,
     ) -> Result<Listed, ClientError> {
-        let ListPage { at, cursor, limit } = page;
+        let ListPage { under, cursor, limit } = page;
         let mut request = tonic::Request::new(wire::ListResourcesRequest {
-            consistency: at.to_wire(),
+            consistency: under.at.to_wire(),
             object_type: object_type.to_string(),
             permission: permission.to_string(),
             subject: Some(subject.into()),
             cursor,
             limit: wire_limit(limit)?,
+            context: notes(&under.context),
+            contextual_tuples: under.wire_tuples(),
+            clock: under.clock.map(convert::to_timestamp),
         });
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
@@ -94,9 +97,9 @@ impl Client {
         each: &mut dyn FnMut(SubjectRow) -> bool,
     ) -> Result<Listed, ClientError> {
         let SubjectsOf { object, permission, subject_type, subject_relation, with_relations } = asked;
-        let ListPage { at, cursor, limit } = page;
+        let ListPage { under, cursor, limit } = page;
         let mut request = tonic::Request::new(wire::ListSubjectsRequest {
-            consistency: at.to_wire(),
+            consistency: under.at.to_wire(),
             object: Some(object.into()),
             permission: permission.to_string(),
             subject_type: subject_type.to_string(),
@@ -104,6 +107,9 @@ impl Client {
             cursor,
             limit: wire_limit(limit)?,
             with_relations: *with_relations,
+            context: notes(&under.context),
+            contextual_tuples: under.wire_tuples(),
+            clock: under.clock.map(convert::to_timestamp),
         });
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
@@ -134,12 +140,15 @@ impl Client {
         &self,
         object: &ObjectRef,
         subject: &SubjectRef,
-        at: &At,
+        under: &Under,
     ) -> Result<(Vec<PermissionRow>, Listed), ClientError> {
         let request = wire::ListPermissionsRequest {
-            consistency: at.to_wire(),
+            consistency: under.at.to_wire(),
             object: Some(object.into()),
             subject: Some(subject.into()),
+            context: notes(&under.context),
+            contextual_tuples: under.wire_tuples(),
+            clock: under.clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
         let wire::ListPermissionsResponse { listed_at, historical, rows } =

@@ -71,16 +71,36 @@ pub struct Checked {
     pub valid_until: Option<Timestamp>,
 }
 
+/// What every question is asked under.
+#[derive(Clone, Debug, Default)]
+pub struct Under {
+    pub at: At,
+    /// Values for the parameters of caveats.
+    pub context: Context,
+    /// Tuples that count for this request alone, as if they had been written.
+    pub contextual_tuples: Vec<RelationTuple>,
+    /// The time by which expiry is judged; only for a server with `--test-clock`.
+    pub clock: Option<Timestamp>,
+}
+
+impl Under {
+    /// A state, and nothing given.
+    #[must_use]
+    pub fn at(at: &At) -> Under {
+        Under { at: at.clone(), ..Under::default() }
+    }
+
+    fn wire_tuples(&self) -> Vec<wire::RelationTuple> {
+        self.contextual_tuples.iter().map(Into::into).collect()
+    }
+}
+
 /// How a question is asked.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
-    pub at: At,
+    pub under: Under,
     /// Whether one path to an allow is wanted.
     pub explain: bool,
-    /// Values for the parameters of caveats.
-    pub context: Context,
-    /// The time by which expiry is judged; only for a server with `--test-clock`.
-    pub clock: Option<Timestamp>,
 }
 
 /// What was found for one question of many.
@@ -198,7 +218,7 @@ impl Client {
     /// # Errors
     /// What the server said, or the road to it; never a decision.
     pub fn check(&self, question: &Question, at: &At, explain: bool) -> Result<Checked, ClientError> {
-        self.check_under(question, &Ask { at: at.clone(), explain, ..Ask::default() })
+        self.check_under(question, &Ask { under: Under::at(at), explain })
     }
 
     /// As [`Client::check`], with all that may be said about how it is asked.
@@ -206,16 +226,17 @@ impl Client {
     /// # Errors
     /// As [`Client::check`]; `CAVEAT_FAILED` where a value does not fit its caveat.
     pub fn check_under(&self, question: &Question, ask: &Ask) -> Result<Checked, ClientError> {
-        let Ask { at, explain, context, clock } = ask;
+        let Ask { under, explain } = ask;
         let Question { object, permission, subject } = question;
         let request = wire::CheckRequest {
-            consistency: at.to_wire(),
+            consistency: under.at.to_wire(),
             object: Some(object.into()),
             permission: permission.to_string(),
             subject: Some(subject.into()),
             explain: *explain,
-            context: notes(context),
-            clock: clock.map(convert::to_timestamp),
+            context: notes(&under.context),
+            contextual_tuples: under.wire_tuples(),
+            clock: under.clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
         let wire::CheckResponse { decision, checked_at, historical, witness, missing_context, valid_until } =
@@ -235,7 +256,7 @@ impl Client {
     /// # Errors
     /// As [`Client::check`]; what is wrong with one question stands in its place among the answers.
     pub fn check_bulk(&self, questions: &[Question], at: &At, explain: bool) -> Result<BulkChecked, ClientError> {
-        self.check_bulk_under(questions, &Ask { at: at.clone(), explain, ..Ask::default() })
+        self.check_bulk_under(questions, &Ask { under: Under::at(at), explain })
     }
 
     /// As [`Client::check_bulk`], with all that may be said about how they are asked.
@@ -243,7 +264,7 @@ impl Client {
     /// # Errors
     /// As [`Client::check_bulk`].
     pub fn check_bulk_under(&self, questions: &[Question], ask: &Ask) -> Result<BulkChecked, ClientError> {
-        let Ask { at, explain, context, clock } = ask;
+        let Ask { under, explain } = ask;
         let to_item = |question: &Question| {
             let Question { object, permission, subject } = question;
             wire::CheckBulkItem {
@@ -256,11 +277,12 @@ impl Client {
         };
         let items = questions.iter().map(to_item).collect();
         let request = wire::CheckBulkRequest {
-            consistency: at.to_wire(),
+            consistency: under.at.to_wire(),
             items,
             explain: *explain,
-            context: notes(context),
-            clock: clock.map(convert::to_timestamp),
+            context: notes(&under.context),
+            contextual_tuples: under.wire_tuples(),
+            clock: under.clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
         let wire::CheckBulkResponse { checked_at, historical: _, results } =

@@ -6,7 +6,8 @@ use crate::api::client::{At, Client, ClientError, ListPage, SubjectsOf};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::reach::connect;
 use crate::engine::{
-    self, CheckOptions, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, SubjectRow, WriteSchema, WriteTuples,
+    self, CheckOptions, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, Situation, SubjectRow, WriteSchema,
+    WriteTuples,
 };
 use crate::model::{Cancel, Consistency, Decision, Limits, Question, RelationTuple, TupleUpdate, UpdateKind, Witness};
 use std::io::{BufRead, BufReader};
@@ -172,14 +173,13 @@ impl World {
         match self {
             World::InProcess { engine, .. } => {
                 let SubjectsOf { object, permission, subject_type, subject_relation, with_relations } = asked.clone();
-                let consistency = Consistency::Newest;
                 let request = ListSubjects {
                     object,
                     permission,
                     subject_type,
                     subject_relation,
                     with_relations,
-                    consistency,
+                    situation: Situation::default(),
                     cursor: None,
                 };
                 let cancel = Cancel::default();
