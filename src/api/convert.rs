@@ -77,15 +77,15 @@ pub(super) enum Place<'a> {
 }
 
 impl Place<'_> {
-    fn field(&self, name: &'static str) -> Place<'_> {
+    pub(super) fn field(&self, name: &'static str) -> Place<'_> {
         Place::Field(self, name)
     }
 
-    fn item(&self, index: usize) -> Place<'_> {
+    pub(super) fn item(&self, index: usize) -> Place<'_> {
         Place::Item(self, index)
     }
 
-    fn missing(&self) -> Refusal {
+    pub(super) fn missing(&self) -> Refusal {
         Refusal {
             kind: RefusalKind::Invalid,
             field: self.to_string(),
@@ -281,7 +281,7 @@ fn update(place: Place<'_>, message: wire::TupleUpdate) -> Result<TupleUpdate, R
     Ok(TupleUpdate { kind, tuple: tuple(place.field("tuple"), changed)? })
 }
 
-fn unknown_enum(place: Place<'_>, value: i32) -> Refusal {
+pub(super) fn unknown_enum(place: Place<'_>, value: i32) -> Refusal {
     place.invalid(value.to_string(), format_args!("`{value}` is no value this server knows"))
 }
 

@@ -13,6 +13,7 @@ mod desk;
 mod stream;
 mod permissions;
 mod lists;
+mod trees;
 mod tuples;
 mod watch;
 mod schema;

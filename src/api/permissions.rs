@@ -1,10 +1,11 @@
-//! `PermissionService`: Check and CheckBulk; what lists takes is in `lists`.
+//! `PermissionService`: Check and CheckBulk; what lists takes is in `lists`, what has a tree in `trees`.
 
 use super::convert::{self, Place};
 use super::desk::{Desk, Lane};
 use super::lists;
 use super::status::{Failure, HINT};
 use super::stream::Told;
+use super::trees;
 use super::wire::{self, permission_service_server::PermissionService};
 use crate::engine::{Answer, BulkAnswer, CheckAnswer, CheckOptions};
 use crate::model::Question;
@@ -33,7 +34,7 @@ impl PermissionService for Permissions {
                 missing_context: missing,
                 valid_until: valid_until.map(convert::to_timestamp),
             };
-            fitting(reply, engine.limits().message_bytes_max)
+            fitting(reply, engine.limits().message_bytes_max, FEWER)
         });
         Ok(Response::new(answered.await?))
     }
@@ -67,7 +68,7 @@ impl PermissionService for Permissions {
                 results.push(wire::CheckBulkResult { id, result: Some(result(answer)) });
             }
             let checked_at = Some(engine.token(revision).into());
-            fitting(wire::CheckBulkResponse { checked_at, historical, results }, limits.message_bytes_max)
+            fitting(wire::CheckBulkResponse { checked_at, historical, results }, limits.message_bytes_max, FEWER)
         });
         Ok(Response::new(answered.await?))
     }
@@ -96,6 +97,14 @@ impl PermissionService for Permissions {
     ) -> Result<Response<wire::ListPermissionsResponse>, Status> {
         Ok(Response::new(lists::permissions(&self.0, request.into_inner()).await?))
     }
+
+    async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainResponse>, Status> {
+        Ok(Response::new(trees::explain(&self.0, request.into_inner()).await?))
+    }
+
+    async fn expand(&self, request: Request<wire::ExpandRequest>) -> Result<Response<wire::ExpandResponse>, Status> {
+        Ok(Response::new(trees::expand(&self.0, request.into_inner()).await?))
+    }
 }
 
 fn result(answer: Result<Answer, Failure>) -> wire::check_bulk_result::Result {
@@ -111,8 +120,11 @@ fn result(answer: Result<Answer, Failure>) -> wire::check_bulk_result::Result {
     }
 }
 
+/// What to do where answers with their paths are too long.
+const FEWER: &str = "ask fewer questions at once, or without `explain`";
+
 /// Said here and not by the encoder, which would name neither the reason nor the way out.
-fn fitting<M: Message>(reply: M, bytes_max: usize) -> Result<M, Failure> {
+pub(super) fn fitting<M: Message>(reply: M, bytes_max: usize, hint: &str) -> Result<M, Failure> {
     let bytes = reply.encoded_len();
     if bytes <= bytes_max {
         return Ok(reply);
@@ -121,5 +133,5 @@ fn fitting<M: Message>(reply: M, bytes_max: usize) -> Result<M, Failure> {
     Err(Failure::new(Code::ResourceExhausted, "LIMIT_EXCEEDED", message)
         .with_fact("limit", "message_bytes_max")
         .with_fact("max", bytes_max.to_string())
-        .with_fact(HINT, "ask fewer questions at once, or without `explain`"))
+        .with_fact(HINT, hint))
 }

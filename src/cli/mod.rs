@@ -5,6 +5,8 @@
 
 mod check;
 mod exit;
+mod expand;
+mod explain;
 mod export;
 mod import;
 mod info;
@@ -15,6 +17,7 @@ mod reach;
 mod schema;
 mod serve;
 mod test;
+mod tree;
 mod tuple;
 mod verify;
 mod watch;
@@ -38,13 +41,13 @@ A first session:
   procura check 'project:alpha#edit@user:rita' --explain
 
 Exit codes:
-  0    success; for `check`, every answer is ALLOW
-  1    check: an answer is DENY; test: a file failed;
+  0    success; for `check` and `explain`, every answer is ALLOW
+  1    check, explain: an answer is DENY; test: a file failed;
        schema check, schema fmt --check, schema write --dry-run: findings;
        verify: the data is not what its log says
   2    the arguments or an input file are wrong; nothing was sent
        (tuple import: nothing from the wrong line on)
-  3    check: an answer is CONDITIONAL and none is DENY
+  3    check, explain: an answer is CONDITIONAL and none is DENY
   4    the server refused, or failed
   5    the server cannot be reached, or is shutting down: try again
   141  whoever read the output went away";
@@ -68,6 +71,8 @@ enum Command {
     #[command(subcommand)]
     Tuple(tuple::Tuple),
     Check(check::Check),
+    Explain(explain::Explain),
+    Expand(expand::Expand),
     #[command(subcommand)]
     List(list::List),
     Test(test::Test),
@@ -103,6 +108,8 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Schema(schema) => schema.run(output),
         Command::Tuple(tuple) => tuple.run(output),
         Command::Check(check) => check.run(output),
+        Command::Explain(explain) => explain.run(output),
+        Command::Expand(expand) => expand.run(output),
         Command::List(list) => list.run(output),
         Command::Test(test) => test.run(output),
         Command::Info(info) => info.run(output),

@@ -72,6 +72,13 @@ pub struct Given {
     /// Values for the parameters of caveats: a JSON object, or `@FILE` that holds one
     #[arg(long, value_name = "JSON")]
     context: Option<String>,
+    #[command(flatten)]
+    facts: Facts,
+}
+
+/// Which tuples are taken for given, and which time.
+#[derive(Args)]
+pub struct Facts {
     /// Answer as if this tuple were written; it is not. May be given several times
     #[arg(long, value_name = "TUPLE")]
     contextual_tuple: Vec<String>,
@@ -83,10 +90,18 @@ pub struct Given {
 impl Given {
     /// Together with the state that is asked.
     pub fn under(&self, when: &When) -> Result<Under, Failure> {
+        let context = self.context.as_deref().map(read_context).transpose()?.unwrap_or_default();
+        Ok(Under { context, ..self.facts.under(when)? })
+    }
+}
+
+impl Facts {
+    /// Together with the state that is asked.
+    pub fn under(&self, when: &When) -> Result<Under, Failure> {
         let items = super::input::read_items::<RelationTuple>(&self.contextual_tuple, None)?;
         Ok(Under {
             at: when.at(),
-            context: self.context.as_deref().map(read_context).transpose()?.unwrap_or_default(),
+            context: Context::new(),
             contextual_tuples: items.into_iter().map(|item| item.value).collect(),
             clock: self.clock,
         })

@@ -272,6 +272,11 @@ impl From<walk::Error> for Error {
             walk::Error::StackSpent { bytes_max } => {
                 Error::new(Kind::ResourceExhausted, "STACK_SPENT", text).with_fact("limit", bytes_max.to_string())
             }
+            walk::Error::ExpansionTooLarge { steps_max } => {
+                Error::new(Kind::ResourceExhausted, "EXPANSION_TOO_LARGE", text)
+                    .with_fact("limit", steps_max.to_string())
+                    .with_hint("expand fewer levels, or read the tuples of one relation")
+            }
             walk::Error::Cancelled => Error::new(Kind::Cancelled, "CANCELLED", text),
             walk::Error::Graph(error) => error.into(),
             walk::Error::CaveatFailed { .. } => Error::new(Kind::InvalidArgument, "CAVEAT_FAILED", text),

@@ -3,11 +3,12 @@
 use super::schemas::InForce;
 use super::{Error, Kind};
 use crate::model::{
-    CaveatName, CaveatNum, MemberNum, ObjectId, ObjectNum, ObjectRef, Question, RelationName, Step, SubjectKind,
-    SubjectRef, SubjectRelationFilter, TupleFilter, TupleKey, TypeName, TypeNum, Witness,
+    Arrow, CaveatName, CaveatNum, Context, MemberNum, MemberOf, ObjectId, ObjectNum, ObjectRef, Question, RelationName,
+    RelationTuple, Step, SubjectKind, SubjectRef, SubjectRelationFilter, TupleCaveat, TupleFilter, TupleKey, TypeName,
+    TypeNum, Witness,
 };
-use crate::schema::{Refusal, Side};
-use crate::store::{self, RowKey, Store, SubjectKey};
+use crate::schema::{Quantifier, Refusal, Side, Targets};
+use crate::store::{self, RowCaveat, RowKey, RowValue, Store, SubjectKey};
 use crate::walk::{self, Asked, Node, TrailStep};
 use smallvec::SmallVec;
 
@@ -219,7 +220,50 @@ impl<'a> Resolver<'a> {
     }
 
     fn tuple_key(&self, key: &RowKey) -> Result<TupleKey, Error> {
-        Ok(store::tuple_key(&self.in_force.names, key, |of, number| self.id(of, number))?)
+        Ok(self.stored_key(key)?)
+    }
+
+    /// A row's key in names, for who speaks the store's errors.
+    pub(super) fn stored_key(&self, key: &RowKey) -> Result<TupleKey, store::Error> {
+        store::tuple_key(&self.in_force.names, key, |of, number| self.id(of, number))
+    }
+
+    /// A row in names, with its caveat and expiry.
+    pub(super) fn tuple(&self, key: &RowKey, value: &RowValue) -> Result<RelationTuple, Error> {
+        let RowValue { caveat, expires_at } = value;
+        let caveat = match caveat {
+            None => None,
+            Some(RowCaveat { caveat, context }) => {
+                let corrupt = |_| store::Error::Corrupt("a stored context that is not JSON".to_owned());
+                let context = if context.is_empty() { Ok(Context::new()) } else { serde_json::from_slice(context) };
+                let name = self.in_force.names.caveat_name(*caveat)?.clone();
+                Some(TupleCaveat { name, context: context.map_err(corrupt)? })
+            }
+        };
+        Ok(RelationTuple { key: self.tuple_key(key)?, caveat, expires_at: *expires_at })
+    }
+
+    /// A node in names, as trees have it.
+    pub(super) fn member_of(&self, node: Node) -> Result<MemberOf, Error> {
+        let (object, member) = self.node(node)?;
+        Ok(MemberOf { object, member })
+    }
+
+    /// The object of a node, whose member may be its definition's `...`.
+    pub(super) fn object_of(&self, node: Node) -> Result<ObjectRef, Error> {
+        let of = self.in_force.names.member(node.member)?.of;
+        let object_type = self.in_force.names.type_name(of)?.clone();
+        Ok(ObjectRef { object_type, id: self.id(of, node.object)? })
+    }
+
+    /// An arrow in names.
+    pub(super) fn arrow(&self, from: Node, targets: &Targets, quantifier: Quantifier) -> Result<Arrow, Error> {
+        let (object, relation) = self.node(from)?;
+        let every = match quantifier {
+            Quantifier::Any => false,
+            Quantifier::All => true,
+        };
+        Ok(Arrow { object, relation, target: targets.name().clone(), every })
     }
 }
 

@@ -26,6 +26,12 @@ impl Laid {
         self.set(key, None);
     }
 
+    /// Whether something is laid over the row: then it does not matter what the state says of it.
+    #[must_use]
+    pub fn covers(&self, key: &RowKey) -> bool {
+        self.forward.contains_key(&key.forward())
+    }
+
     fn set(&mut self, key: RowKey, value: Option<RowValue>) {
         self.reverse.insert(key.reverse(), (key, value.clone()));
         self.forward.insert(key.forward(), (key, value));

@@ -57,6 +57,12 @@ limits! {
     deadline_default_ms: u64 = 10_000, "ms", "a request that names no deadline";
     deadline_max_ms: u64 = 60_000, "ms", "the longest deadline a caller may set";
     edges_max: u64 = 10_000_000, "edges", "work of one question: tuples and memberships visited; beyond is an error, never a decision";
+    expand_steps_max: usize = 10_000, "steps", "one Expand: it travels in one message, and is read by a person or a program that draws it";
+    explain_steps_max: usize = 500, "steps", "what one Explain shows of what was tried: more than a person reads";
+    proof_steps_max: usize = 10_000, "steps", "the proof of one Explain that allows: it travels in one message";
+    explain_rows_max: usize = 10, "tuples", "of one relation that Explain shows; the others are counted";
+    near_misses_max: usize = 10, "tuples", "that one Explain names, each of which alone would allow";
+    near_misses_tried_max: usize = 100, "tuples", "that one Explain tries: each asks the whole question again";
     walk_stack_bytes_max: usize = 512 << 20, "bytes", "memory for the nesting of one question, some 250,000 levels: questions under way share the machine";
     precondition_rows_max: usize = 1_000_000, "tuples", "looked through by the preconditions of one write: the committer waits meanwhile";
     metadata_bytes_max: usize = 16 << 10, "bytes", "metadata of one write: it travels in every log entry";

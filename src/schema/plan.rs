@@ -6,7 +6,7 @@
 use super::index::Index;
 use super::types::{Expr, Member, Quantifier, Schema, SubjectForm};
 use crate::condition::Caveat;
-use crate::model::{CaveatNum, MemberNum, SubjectKind, TypeName, TypeNum};
+use crate::model::{CaveatNum, MemberNum, RelationName, SubjectKind, TypeName, TypeNum};
 
 /// The numbers of names, as the store gave them.
 pub trait Numbers {
@@ -68,18 +68,27 @@ pub enum PlanExpr {
 
 /// What an arrow asks of an object of each type; nothing of a type that lacks the target.
 #[derive(Debug)]
-pub struct Targets(Vec<(TypeNum, MemberNum)>);
+pub struct Targets {
+    name: RelationName,
+    of_types: Vec<(TypeNum, MemberNum)>,
+}
 
 impl Targets {
+    /// What is asked, as the schema names it. It need not be a member of any type.
+    #[must_use]
+    pub fn name(&self) -> &RelationName {
+        &self.name
+    }
+
     /// The member asked of objects of this type.
     #[must_use]
     pub fn of(&self, object_type: TypeNum) -> Option<MemberNum> {
-        self.0.iter().find(|(of, _)| *of == object_type).map(|(_, member)| *member)
+        self.of_types.iter().find(|(of, _)| *of == object_type).map(|(_, member)| *member)
     }
 
     /// Every type that has the target, with the member asked of it.
     pub fn all(&self) -> impl Iterator<Item = (TypeNum, MemberNum)> {
-        self.0.iter().copied()
+        self.of_types.iter().copied()
     }
 }
 
@@ -211,7 +220,7 @@ impl<'s> Context<'_, 's> {
             Expr::Member(name) => PlanExpr::Member(member_number(self.numbers, self.of, name.as_str())?),
             Expr::Arrow { relation, target, quantifier } => PlanExpr::Arrow {
                 relation: member_number(self.numbers, self.of, relation.as_str())?,
-                targets: self.targets(relation.as_str(), target.as_str())?,
+                targets: self.targets(relation.as_str(), target)?,
                 quantifier: *quantifier,
             },
             Expr::Union(operands) => PlanExpr::Union(self.cheapest_first(operands)?),
@@ -244,15 +253,15 @@ impl<'s> Context<'_, 's> {
         }
     }
 
-    fn targets(&mut self, relation: &'s str, target: &str) -> Result<Targets, Unnumbered> {
-        let mut targets = Vec::new();
-        for to in self.index.targets(self.place, relation, target) {
+    fn targets(&mut self, relation: &'s str, target: &RelationName) -> Result<Targets, Unnumbered> {
+        let mut of_types = Vec::new();
+        for to in self.index.targets(self.place, relation, target.as_str()) {
             if let Some(definition) = self.index.definition(to) {
                 let of = type_number(self.numbers, &definition.name)?;
-                targets.push((of, member_number(self.numbers, of, target)?));
+                of_types.push((of, member_number(self.numbers, of, target.as_str())?));
             }
         }
-        Ok(Targets(targets))
+        Ok(Targets { name: target.clone(), of_types })
     }
 }
 

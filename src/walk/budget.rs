@@ -12,6 +12,9 @@ pub enum Error {
     /// Nesting that needs more memory than one question may use.
     #[error("the question needs more than {bytes_max} bytes of nesting")]
     StackSpent { bytes_max: usize },
+    /// More steps than one expansion may have.
+    #[error("the expansion has more than {steps_max} steps")]
+    ExpansionTooLarge { steps_max: usize },
     /// Nobody waits for the answer any more.
     #[error("cancelled")]
     Cancelled,

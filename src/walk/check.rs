@@ -60,6 +60,7 @@ pub fn check(
         reasons: Reasons::default(),
         valid_until: None,
         table: None,
+        asks: Asks::Node,
         subtracted: 0,
     };
     let membership = walk.solve(asked.node)?;
@@ -69,6 +70,16 @@ pub fn check(
         Membership::Not => (Vec::new(), Vec::new()),
     };
     Ok(Found { membership, trail, missing, valid_until: walk.valid_until })
+}
+
+/// What a row's own condition says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Worth {
+    pub membership: Membership,
+    /// The context fields that could still decide it.
+    pub missing: Vec<String>,
+    /// Why it cannot be said.
+    pub failed: Option<String>,
 }
 
 /// Asks many questions about one subject at one view, and keeps what was found for the next: what a list does. The
@@ -119,14 +130,38 @@ impl Asker {
         budget: &mut Budget,
     ) -> Result<Membership, Error> {
         self.walking(plan, view, budget, |walk| {
-            // Bounded: a try that was given up has cost edges, of which there are only so many.
+            walk.asks = Asks::Part;
             loop {
                 match walk.expr(part, here) {
                     Ok(value) => return Ok(value),
                     Err(Stop::Failed(error)) => return Err(error),
+                    // Only a descent thrashes, and below a part `solve` catches it.
                     Err(Stop::Thrashing) => walk.memo.keep_final_only(),
                 }
             }
+        })
+    }
+
+    /// What a live row's own condition says, wherever the row leads.
+    pub(super) fn ask_row(
+        &mut self,
+        plan: &Plan,
+        view: &View,
+        (key, value): (RowKey, &RowValue),
+        budget: &mut Budget,
+    ) -> Result<Worth, Error> {
+        self.walking(plan, view, budget, |walk| {
+            let mark = walk.reasons.mark();
+            let mut worth = Worth { membership: walk.condition(key, value)?, missing: Vec::new(), failed: None };
+            for reason in walk.reasons.take_since(mark) {
+                match reason {
+                    Reason::Missing(fields) => worth.missing.extend(fields.iter().cloned()),
+                    Reason::Failed(_, _, text) => worth.failed = Some(text.to_string()),
+                    // A condition asks no node.
+                    Reason::Node(_) => {}
+                }
+            }
+            Ok(worth)
         })
     }
 
@@ -150,6 +185,7 @@ impl Asker {
             reasons: std::mem::take(&mut self.reasons),
             valid_until: None,
             table: None,
+            asks: Asks::Node,
             subtracted: 0,
         };
         let done = work(&mut walk)?;
@@ -184,8 +220,18 @@ struct Walk<'a> {
     valid_until: Option<Timestamp>,
     /// Present while a component is solved by worklist.
     table: Option<Table>,
+    asks: Asks,
     /// How many right operands of `-` are being evaluated. What they ask is below this component, so it is final.
     subtracted: usize,
+}
+
+/// What a walk was asked for, and so who stands above a node that is asked now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asks {
+    /// A node: others are open above it, or it is the root.
+    Node,
+    /// A part of an expression, with no node above it.
+    Part,
 }
 
 /// Values of a component's nodes, which only rise, and who asked for them.
@@ -234,7 +280,10 @@ impl Walk<'_> {
             },
             None => match self.memo.answer(node) {
                 Some(value) => self.known(node, value),
-                None => self.descend(node)?,
+                None => match self.asks {
+                    Asks::Node => self.descend(node)?,
+                    Asks::Part => self.ask_for_part(node)?,
+                },
             },
         };
         if value == Membership::Member {
@@ -285,6 +334,17 @@ impl Walk<'_> {
         self.table = table;
         self.subtracted = subtracted;
         Ok(value?)
+    }
+
+    /// Answers a node that a part asks. Nothing is open above it, so it is solved by itself: to begin the part again when
+    /// too much was forgotten would forget as much again.
+    fn ask_for_part(&mut self, node: Node) -> Result<Membership, Error> {
+        self.asks = Asks::Node;
+        let subtracted = std::mem::take(&mut self.subtracted);
+        let value = self.solve(node);
+        self.subtracted = subtracted;
+        self.asks = Asks::Part;
+        value
     }
 
     /// Solves the component of a node by worklist.
@@ -364,16 +424,14 @@ impl Walk<'_> {
     }
 
     /// What a row is worth: its caveat's value under what is stored with it and the request's context.
-    fn condition(&mut self, key: RowKey, value: &RowValue) -> Result<Membership, Stop> {
+    fn condition(&mut self, key: RowKey, value: &RowValue) -> Result<Membership, Error> {
         self.valid_until = match (self.valid_until, value.expires_at) {
             (Some(known), Some(end)) => Some(known.min(end)),
             (known, end) => known.or(end),
         };
         match &value.caveat {
             None => Ok(Membership::Member),
-            Some(caveat) => {
-                self.conditions.judge(self.plan, self.budget, &mut self.reasons, key, caveat).map_err(Stop::Failed)
-            }
+            Some(caveat) => self.conditions.judge(self.plan, self.budget, &mut self.reasons, key, caveat),
         }
     }
 

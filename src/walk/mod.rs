@@ -11,10 +11,16 @@ mod trail;
 mod reasons;
 mod list_resources;
 mod list_subjects;
+mod expand;
+mod explain;
+mod near_misses;
 
 pub use budget::{Budget, Error};
-pub use check::{Asked, Asker, Found, check};
+pub use check::{Asked, Asker, Found, Worth, check};
+pub use expand::{Extent, Structure, expand};
+pub use explain::{Explanation, Part, Reasoned, Room, proof, tried};
 pub use list_resources::resources_reached;
 pub use list_subjects::{Mentioned, SubjectForm, naming_relations, subjects_mentioned};
 pub use memo::Node;
+pub use near_misses::{Nearby, Search, near_misses};
 pub use trail::TrailStep;

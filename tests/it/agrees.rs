@@ -11,9 +11,9 @@ use crate::worlds::{
     Asked, Due, Fails, Instant, Rng, SECOND, START, Trouble, World, context, decision, number, random_given, seed,
     timestamp,
 };
-use procura::engine::{Answer, CheckOptions, Clock, Collector, Engine, Error, Options, Situation};
+use procura::engine::{Answer, CheckOptions, Clock, Collector, Engine, Error, Explain, Explained, Options, Situation};
 use procura::model::{
-    Consistency, ConsistencyToken, Decision, ObjectRef, Question, RelationName, Step, Timestamp, TupleUpdate,
+    Cancel, Consistency, ConsistencyToken, Decision, ObjectRef, Question, RelationName, Step, Timestamp, TupleUpdate,
     UpdateKind, Witness,
 };
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -343,9 +343,26 @@ impl Batch<'_> {
                     self.follow(one, &witness);
                 }
             }
+            if n % 8 == 3 {
+                self.explain(one);
+            }
             decided += 1;
         }
         decided
+    }
+
+    /// Explained, the answer is the same to the field; and so it is where the question fails.
+    fn explain(&self, one: &Expected) {
+        let situation = Situation { context: context(&one.given), ..Situation::default() };
+        let request = Explain { question: one.question.clone(), situation };
+        let found = self.engine.explain(&request, &Cancel::default());
+        let answer = found.map(|found| {
+            let Explained { decision, missing, valid_until, steps, historical, truncated, .. } = found;
+            assert!(!historical && !steps.is_empty(), "{:?}", one.question);
+            assert!(!truncated || steps.len() > 500, "{:?} {}", one.question, steps.len());
+            Answer { decision, witness: None, missing, valid_until, edges: 0 }
+        });
+        self.compare(one, &answer, "to be explained", Consistency::Newest);
     }
 
     /// A witness may show any path, but each of its steps must be so.

@@ -7,10 +7,12 @@ mod bulk;
 mod error;
 mod watch;
 mod lists;
+mod trees;
 
 pub use bulk::{ImportAck, SubjectsReplaced};
 pub use error::ClientError;
 pub use lists::{ListPage, Listed, SubjectsOf};
+pub use trees::{Expanded, Explained};
 pub use watch::{WatchOptions, WatchStart, Watched};
 
 use super::convert;

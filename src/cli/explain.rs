@@ -1,0 +1,275 @@
+//! `procura explain`: why is the answer to a question what it is, and which one tuple would make it an allow.
+//!
+//! INVARIANT: the exit code is Check's: 0 only when the answer is ALLOW.
+
+use super::exit::{Exit, Failure};
+use super::input::read_texts;
+use super::output::{Output, decision as coloured};
+use super::reach::{Given, Server, When};
+use super::tree::Shape;
+use crate::api::client::Explained;
+use crate::model::{Decision, ExplainPart, ExplainStep, NearMiss, NearMissKind, Operator, Question};
+use clap::Args;
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+
+const EXAMPLES: &str = "\
+Examples:
+  procura explain 'project:alpha#delete@user:dana'
+  procura explain 'doc:1#view@user:dana' --context '{\"user_ip\": \"10.1.2.3\"}'
+  procura explain 'project:alpha#delete@user:dana' --json
+
+An ALLOW is shown with its proof, any other answer with what was tried. `+` is a
+tuple that would make it ALLOW if it were written, `-` one if it were deleted.
+The exit code is that of `check`.";
+
+/// Why may this subject do that, or why not
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Explain {
+    /// TYPE:ID#PERMISSION@TYPE:ID, or a userset TYPE:ID#RELATION at the end
+    #[arg(value_name = "QUESTION")]
+    question: String,
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    when: When,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Explain {
+    /// Asks and prints.
+    pub fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let items = read_texts::<Question>(&[self.question], None)?;
+        let Some(question) = items.into_iter().next().map(|item| item.value) else {
+            return Err(Failure::usage("no question was given"));
+        };
+        let client = self.server.connect()?;
+        let explained = client.explain(&question, &self.given.under(&self.when)?)?;
+        if output.is_json() {
+            output.value(&json_of(&question, &explained))?;
+        } else {
+            print(&question, &explained, output)?;
+        }
+        Ok(match explained.decision {
+            Decision::Allow => Exit::Success,
+            Decision::Deny => Exit::Negative,
+            Decision::Conditional => Exit::Conditional,
+        })
+    }
+}
+
+fn print(question: &Question, explained: &Explained, output: &mut Output) -> Result<(), Failure> {
+    let Explained {
+        decision,
+        token: _,
+        historical,
+        missing,
+        valid_until,
+        steps,
+        truncated,
+        near_misses,
+        near_misses_cut,
+    } = explained;
+    let Question { object, permission, subject } = question;
+    output.line(format_args!("{} {object}#{permission}@{subject}", coloured(*decision)))?;
+    if !missing.is_empty() {
+        output.line(format_args!("  needs --context with {}", missing.join(", ")))?;
+    }
+    if let Some(end) = valid_until {
+        output.line(format_args!("  until {end} at least"))?;
+    }
+    output.line(tree(steps, *decision))?;
+    match (decision, near_misses.as_slice(), near_misses_cut) {
+        (Decision::Allow, _, _) => {}
+        (Decision::Deny | Decision::Conditional, [], false) => {
+            output.line("no single tuple would make it ALLOW")?;
+        }
+        (Decision::Deny | Decision::Conditional, [], true) => {
+            output.line("no single tuple was found that would make it ALLOW; there may be one")?;
+        }
+        (Decision::Deny | Decision::Conditional, found, cut) => {
+            output.line(match found {
+                [_] => "would be ALLOW with this one",
+                _ => "would be ALLOW with one of these",
+            })?;
+            for NearMiss { kind, tuple } in found {
+                output.line(match kind {
+                    NearMissKind::Add => format!("  {} {tuple}", "+".green().bold()),
+                    NearMissKind::Remove => format!("  {} {tuple}", "-".red().bold()),
+                })?;
+            }
+            if *cut {
+                output.line("  … there may be more".dimmed())?;
+            }
+        }
+    }
+    if *truncated {
+        output.note("the tree is cut where it says so: it has as many steps as are shown, or cost as much");
+    }
+    if *historical {
+        output.note("this answer is historical: newer revisions exist");
+    }
+    Ok(())
+}
+
+/// The steps as a tree. What a member is made of stands on its own line, where it is one thing only.
+fn tree(steps: &[ExplainStep], decision: Decision) -> String {
+    let shape = Shape::new(steps.iter().map(|step| step.depth));
+    let mut texts: Vec<Option<String>> = Vec::with_capacity(steps.len());
+    // The step that was told with the one before it.
+    let mut told_above = None;
+    for (at, step) in steps.iter().enumerate() {
+        if told_above == Some(at) {
+            texts.push(None);
+            continue;
+        }
+        let above = shape.parent(at).and_then(|parent| steps.get(parent)).map(|step| &step.part);
+        let mut text = text_of(step, above, decision);
+        if is_said_with_its_child(&step.part)
+            && let Some(child) = shape.only_child(at)
+            && let Some(note) = steps.get(child).and_then(|child| note_of(&child.part))
+        {
+            if !note.is_empty() {
+                text.push_str(&format!("  {}", note.dimmed()));
+            }
+            told_above = Some(child);
+        }
+        texts.push(Some(text));
+    }
+    shape.drawn(&texts, 0)
+}
+
+fn is_said_with_its_child(part: &ExplainPart) -> bool {
+    matches!(part, ExplainPart::Member(_) | ExplainPart::Arrow(_))
+}
+
+/// What may stand on the line of the step above, if it is all there is below it.
+fn note_of(part: &ExplainPart) -> Option<String> {
+    match part {
+        ExplainPart::Operator(Operator::Union) => Some("any of".to_owned()),
+        ExplainPart::Operator(Operator::Intersection) => Some("all of".to_owned()),
+        // Its second part says `but not`.
+        ExplainPart::Operator(Operator::Exclusion) => Some(String::new()),
+        ExplainPart::Unnamed { .. } | ExplainPart::Empty | ExplainPart::Nil | ExplainPart::Cut => Some(bare_text(part)),
+        ExplainPart::Member(_)
+        | ExplainPart::Repeated(_)
+        | ExplainPart::Arrow(_)
+        | ExplainPart::Tuple { .. }
+        | ExplainPart::Userset(_)
+        | ExplainPart::Itself(_)
+        | ExplainPart::Excluded(_)
+        | ExplainPart::More { .. } => None,
+    }
+}
+
+fn text_of(step: &ExplainStep, above: Option<&ExplainPart>, decision: Decision) -> String {
+    let ExplainStep { depth: _, value, subtracted, part } = step;
+    let bare = bare_text(part);
+    // Within a proof all holds; only what does not is worth a word.
+    let says = |value: &Option<Decision>| match value {
+        Some(value) if decision != Decision::Allow => format!("  {}", coloured(*value)),
+        Some(_) | None => String::new(),
+    };
+    let but_not = if *subtracted { "but not " } else { "" };
+    match part {
+        ExplainPart::Member(_) | ExplainPart::Operator(_) | ExplainPart::Arrow(_) | ExplainPart::Itself(_) => {
+            format!("{but_not}{bare}{}", says(value))
+        }
+        ExplainPart::Repeated(_) => format!("{but_not}{bare}{}  {}", says(value), "shown elsewhere".dimmed()),
+        ExplainPart::Tuple { missing, failed, .. } => match (value, failed) {
+            (_, Some(why)) => format!("{bare}  {} (its caveat cannot be evaluated: {why})", "UNKNOWN".yellow().bold()),
+            (Some(Decision::Conditional), None) => {
+                format!("{bare}{} (needs {})", says(value), missing.join(", "))
+            }
+            (Some(Decision::Deny), None) => format!("{bare}{} (its caveat is false)", says(value)),
+            (Some(Decision::Allow) | None, None) if decision == Decision::Allow => bare.green().to_string(),
+            (Some(Decision::Allow) | None, None) => bare,
+        },
+        ExplainPart::Excluded(member) => match above {
+            Some(ExplainPart::Member(parent)) if parent == member => "nothing takes it away".to_owned(),
+            Some(_) | None => format!("not {bare}"),
+        },
+        ExplainPart::Nil if matches!(above, Some(ExplainPart::Tuple { .. })) => {
+            "leads nowhere: its type does not have that".dimmed().to_string()
+        }
+        ExplainPart::Nil => format!("{but_not}{bare}{}", says(value)),
+        ExplainPart::Userset(_) => bare,
+        ExplainPart::Unnamed { .. } | ExplainPart::Empty | ExplainPart::More { .. } | ExplainPart::Cut => {
+            bare.dimmed().to_string()
+        }
+    }
+}
+
+fn bare_text(part: &ExplainPart) -> String {
+    match part {
+        ExplainPart::Member(member) | ExplainPart::Repeated(member) | ExplainPart::Excluded(member) => {
+            member.to_string()
+        }
+        ExplainPart::Operator(Operator::Union) => "any of".to_owned(),
+        ExplainPart::Operator(Operator::Intersection) => "all of".to_owned(),
+        ExplainPart::Operator(Operator::Exclusion) => "the first but not the second".to_owned(),
+        ExplainPart::Arrow(arrow) => arrow.to_string(),
+        ExplainPart::Tuple { tuple, .. } => tuple.to_string(),
+        ExplainPart::Unnamed { subject, admitted: true } => format!("no tuple names {subject}"),
+        ExplainPart::Unnamed { subject, admitted: false } => format!("takes no subject such as {subject}"),
+        ExplainPart::Empty => "no tuple".to_owned(),
+        ExplainPart::Userset(subject) => format!("{subject} is itself"),
+        ExplainPart::Itself(object) => format!("self, {object}"),
+        ExplainPart::Nil => "nil".to_owned(),
+        ExplainPart::More { tuples: 1 } => "… 1 more tuple".to_owned(),
+        ExplainPart::More { tuples } => format!("… {tuples} more tuples"),
+        ExplainPart::Cut => "… not shown".to_owned(),
+    }
+}
+
+fn json_of(question: &Question, explained: &Explained) -> Value {
+    let Explained { decision, token, historical, missing, valid_until, steps, truncated, near_misses, near_misses_cut } =
+        explained;
+    let Question { object, permission, subject } = question;
+    let near = |near: &NearMiss| json!({"kind": near.kind.as_str(), "tuple": near.tuple.to_string()});
+    json!({
+        "question": format!("{object}#{permission}@{subject}"),
+        "decision": decision.as_str(),
+        "token": token,
+        "historical": historical,
+        "missing_context": missing,
+        "valid_until": valid_until.map(|end| end.to_string()),
+        "steps": steps.iter().map(json_of_step).collect::<Vec<_>>(),
+        "truncated": truncated,
+        "near_misses": near_misses.iter().map(near).collect::<Vec<_>>(),
+        "near_misses_cut": near_misses_cut,
+    })
+}
+
+fn json_of_step(step: &ExplainStep) -> Value {
+    let ExplainStep { depth, value, subtracted, part } = step;
+    let mut json = match part {
+        ExplainPart::Member(member) => json!({"step": "member", "member": member.to_string()}),
+        ExplainPart::Repeated(member) => json!({"step": "repeated", "member": member.to_string()}),
+        ExplainPart::Operator(operator) => json!({"step": "operator", "operator": operator.as_str()}),
+        ExplainPart::Arrow(arrow) => {
+            json!({"step": "arrow", "object": arrow.object.to_string(), "arrow": arrow.to_string()})
+        }
+        ExplainPart::Tuple { tuple, missing, failed } => {
+            json!({"step": "tuple", "tuple": tuple.to_string(), "missing_context": missing, "failed": failed})
+        }
+        ExplainPart::Unnamed { subject, admitted } => {
+            json!({"step": "unnamed", "subject": subject.to_string(), "admitted": admitted})
+        }
+        ExplainPart::Empty => json!({"step": "empty"}),
+        ExplainPart::Userset(subject) => json!({"step": "userset", "subject": subject.to_string()}),
+        ExplainPart::Itself(object) => json!({"step": "itself", "object": object.to_string()}),
+        ExplainPart::Nil => json!({"step": "nil"}),
+        ExplainPart::Excluded(member) => json!({"step": "excluded", "member": member.to_string()}),
+        ExplainPart::More { tuples } => json!({"step": "more", "tuples": tuples}),
+        ExplainPart::Cut => json!({"step": "cut"}),
+    };
+    if let Value::Object(fields) = &mut json {
+        fields.insert("depth".to_owned(), (*depth).into());
+        fields.insert("value".to_owned(), value.map(Decision::as_str).into());
+        fields.insert("subtracted".to_owned(), (*subtracted).into());
+    }
+    json
+}
