@@ -93,7 +93,7 @@ impl Drop for Server {
 #[test]
 fn all_examples_pass_and_are_counted() {
     let files = examples("yaml");
-    assert!(files.len() >= 6, "{files:?}");
+    assert!(files.len() >= 7, "{files:?}");
     let output = procura().arg("test").args(&files).output().expect("the binary runs");
     assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
     let last = stdout(&output).lines().last().map(str::to_owned);

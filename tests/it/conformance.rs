@@ -226,6 +226,29 @@ struct Scenario<'a> {
     body: &'a Value,
 }
 
+/// The command itself, in process and over gRPC.
+#[test]
+fn the_worlds_of_spicedb_pass_as_they_are() {
+    let Some(folder) = folder() else { return };
+    let entries = std::fs::read_dir(folder.join("spicedb")).expect("a folder");
+    let files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    assert!(!files.is_empty());
+    for place in [&[] as &[&str], &["--server", "spawn"]] {
+        let command = std::process::Command::new(env!("CARGO_BIN_EXE_procura"))
+            .arg("test")
+            .args(place)
+            .args(&files)
+            .output()
+            .expect("the binary runs");
+        let said = String::from_utf8(command.stdout).expect("text");
+        assert!(said.ends_with(&format!("{} passed, 0 failed\n", files.len())), "{place:?}:\n{said}");
+        assert!(command.status.success(), "{place:?}:\n{said}");
+    }
+}
+
 #[test]
 fn advisories_of_others_do_not_happen_here() {
     let Some(folder) = folder() else { return };

@@ -3,9 +3,10 @@
 //! SpiceDB's files are taken as they are: `schema` or `schemaFile`, `relationships`, `assertions`, `validation`.
 //! INVARIANT: every key and every line is either understood or refused with its place; nothing is skipped.
 
+use super::assertion::{self, Assertion};
 use super::expected::{ExpectedRelation, ExpectedSubject, PlacedSubject};
-use crate::cli::input::{Parsed, Wrong, is_item};
-use crate::model::{ObjectRef, Question, RelationName, RelationTuple, TupleKey};
+use crate::cli::input::{Wrong, is_item};
+use crate::model::{ObjectRef, RelationName, RelationTuple, Timestamp, TupleKey};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -15,6 +16,8 @@ use std::fmt;
 /// A validation file, understood.
 #[derive(Debug)]
 pub struct ValidationFile {
+    /// The world's clock; `None` is the present.
+    pub now: Option<Timestamp>,
     pub schema: SchemaSource,
     pub relationships: Vec<Placed<RelationTuple>>,
     /// Where `relationships` stands; 1 when it does not.
@@ -52,7 +55,7 @@ pub struct Placed<T> {
 /// A question and what must be answered.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    pub question: Question,
+    pub assertion: Assertion,
     pub expectation: Expectation,
     /// As written.
     pub text: String,
@@ -68,16 +71,14 @@ pub enum Expectation {
     Conditional,
 }
 
-const KEYS: &[&str] = &["schema", "schemaFile", "relationships", "assertions", "validation"];
+const KEYS: &[&str] = &["schema", "schemaFile", "now", "relationships", "assertions", "validation"];
 /// Keys this format will have; refused rather than ignored, because an assertion may hang on them.
-const KEYS_LATER: &[&str] = &["now", "delegations", "suspended", "max_lifetime", "max_depth"];
+const KEYS_LATER: &[&str] = &["delegations", "suspended", "max_lifetime", "max_depth"];
 const ASSERTIONS: &[(&str, Expectation)] = &[
     ("assertTrue", Expectation::Allow),
     ("assertCaveated", Expectation::Conditional),
     ("assertFalse", Expectation::Deny),
 ];
-/// What may follow an assertion's question one day.
-const WORDS_LATER: &[&str] = &["via", "for", "with", "at"];
 
 /// Parses the text of a file; `name` is what a person calls it. All that is wrong is returned together.
 pub fn parse(name: &str, text: &str) -> Result<ValidationFile, Vec<Wrong>> {
@@ -283,6 +284,7 @@ impl<'a> Reader<'a> {
         };
         let mut schemas = Vec::new();
         let mut file_parts = (Vec::new(), 1, Vec::new(), Vec::new());
+        let mut now = None;
         for (key, value) in entries {
             match key.value.as_str() {
                 "schema" => schemas.extend(
@@ -293,6 +295,7 @@ impl<'a> Reader<'a> {
                     self.text(key, value)
                         .map(|path| (key, SchemaSource::File { path: path.to_owned(), line: line_of(value) })),
                 ),
+                "now" => now = self.instant(key, value),
                 "relationships" => {
                     file_parts.0 = self.relationships(key, value);
                     file_parts.1 = line_of(key);
@@ -319,7 +322,7 @@ impl<'a> Reader<'a> {
         if let Some((key, _)) = schemas.next() {
             self.wrong_node(key, "a second schema", Some("give `schema` or `schemaFile`".to_owned()));
         }
-        Some(ValidationFile { schema, relationships, relationships_line, asked, expected })
+        Some(ValidationFile { now, schema, relationships, relationships_line, asked, expected })
     }
 
     /// The value of a key that must be text; nothing where it is null.
@@ -330,6 +333,21 @@ impl<'a> Reader<'a> {
             Node::List(_) | Node::Map(_) | Node::Other(_) => {
                 let message = format!("`{}` must be text, this is {}", key.value, value.value.kind());
                 self.wrong_node(value, message, None);
+                None
+            }
+        }
+    }
+
+    fn instant(&mut self, key: &Spanned<String>, value: &Spanned<Node>) -> Option<Timestamp> {
+        let text = self.text(key, value)?.trim();
+        match text.parse() {
+            Ok(instant) => Some(instant),
+            Err(message) => {
+                self.wrong_node::<Node>(
+                    value,
+                    message,
+                    Some("the world's clock, such as 2027-01-01T00:00:00Z".to_owned()),
+                );
                 None
             }
         }
@@ -375,9 +393,9 @@ impl<'a> Reader<'a> {
             let Some(items) = self.list_or_nothing(&key.value, items) else { continue };
             for item in items {
                 let Some(text) = self.item_text(item) else { continue };
-                if let Some(question) = self.question(item, text) {
+                if let Some(assertion) = self.assertion(item, text) {
                     asked.push(Asked {
-                        question,
+                        assertion,
                         expectation: *expectation,
                         text: text.to_owned(),
                         line: line_of(item),
@@ -403,29 +421,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `object#permission@subject`; the words that may follow it one day are refused.
-    fn question(&mut self, item: &Spanned<Node>, text: &str) -> Option<Question> {
-        let (asked, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    fn assertion(&mut self, item: &Spanned<Node>, text: &str) -> Option<Assertion> {
         let (line, at) = self.place(item, text);
-        match Question::parsed(asked) {
-            Ok(question) => {
-                let rest = rest.trim_start();
-                if rest.is_empty() {
-                    return Some(question);
-                }
-                let word = rest.split_whitespace().next().unwrap_or(rest);
-                let rest_at = at + (text.len() - rest.len());
-                if WORDS_LATER.contains(&word) {
-                    self.wrong(line, rest_at, format!("`{word}` in an assertion is not supported yet"), None);
-                } else {
-                    let hint = Some("an assertion is `object#permission@subject`".to_owned());
-                    self.wrong(line, rest_at, format!("`{word}` may not follow the question"), hint);
-                }
-                None
-            }
-            Err(error) => {
-                let hint = "an assertion is `object#permission@subject`, such as `document:plan#view@user:rita`";
-                self.wrong(line, at + error.at, error.message, Some(hint.to_owned()));
+        match assertion::parse(text) {
+            Ok(assertion) => Some(assertion),
+            Err((offset, message, hint)) => {
+                self.wrong(line, at + offset, message, Some(hint.to_owned()));
                 None
             }
         }
@@ -616,23 +617,25 @@ validation: null
             let found = wrongs(&format!("{head}{key}: []\n"));
             assert_eq!(found, [(2, 1, format!("`{key}` is not supported yet"))]);
         }
-        for (words, word) in [
-            ("via d1", "via"),
-            ("with {\"a\": 1}", "with"),
-            ("  at 2027-01-01T00:00:00Z", "at"),
-            ("for user:rita", "for"),
-        ] {
+        for words in ["via d1", "for user:rita"] {
             let found = wrongs(&format!("{head}assertions:\n  assertTrue:\n    - 'doc:1#view@user:rita {words}'\n"));
-            assert_eq!(found.len(), 1);
-            assert_eq!(
-                (found[0].0, found[0].2.as_str()),
-                (4, format!("`{word}` in an assertion is not supported yet").as_str())
-            );
+            assert_eq!((found.len(), found[0].0, found[0].1), (1, 4, 29));
+            assert!(found[0].2.contains("not supported yet"), "{found:?}");
         }
         let found =
             wrongs(&format!("{head}assertions:\n  assertFalse:\n    - {{check: 'doc:1#view@user:x', reason: R}}\n"));
         assert_eq!(found[0].0, 4);
         assert!(found[0].2.contains("not supported yet"));
+    }
+
+    #[test]
+    fn a_world_has_a_clock() {
+        let now = |text: &str| parse("w", &format!("schema: \"\"\nnow: {text}\n")).map(|file| file.now);
+        assert_eq!(now("2027-01-01T00:00:00Z").unwrap().unwrap().to_string(), "2027-01-01T00:00:00Z");
+        assert_eq!(now("").unwrap(), None);
+        let found = wrongs("schema: \"\"\nnow: noon\n");
+        assert_eq!((found[0].0, found[0].1), (2, 6));
+        assert!(found[0].2.contains("RFC 3339"), "{found:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! its place, or is named in the output as not checked.
 
 mod file;
+mod assertion;
 mod expected;
 mod record;
 mod world;
@@ -14,8 +15,9 @@ use super::output::{Output, decision as coloured};
 use super::witness;
 use crate::api::client::SubjectsOf;
 use crate::engine::SchemaDiagnostic;
-use crate::model::{Decision, Limits, ObjectRef, Question, RelationName, TypeName, Witness};
+use crate::model::{Decision, Limits, ObjectRef, RelationName, TypeName, Witness};
 use crate::schema::{AllowedSubject, Composed, Member, Placed, Schema, SubjectForm, compile};
+use assertion::Assertion;
 use clap::Args;
 use expected::{ExpectedSubject, Mismatch};
 use file::{Asked, Expectation, SchemaSource, ValidationFile};
@@ -44,6 +46,8 @@ A validation file:
       - document:plan#view@user:rita
     assertFalse:
       - document:plan#edit@user:rita
+      - 'document:plan#view@user:tom with {\"user_ip\": \"10.2.3.4\"} at 2027-05-01T00:00:00Z'
+  now: 2027-01-01T00:00:00Z            # the world's clock (default: the present)
 
   validation:                          # all who have it, and by which tuples
     document:plan#view:
@@ -153,7 +157,7 @@ fn run_file(path: &Path, place: &Where, record: bool) -> Result<Report, Failure>
         Ok(schema) => schema,
         Err(wrongs) => return Ok(Report { wrongs, ..Report::default() }),
     };
-    let world = World::open(place)?;
+    let world = World::open(place, file.now)?;
     let wrongs = match load(&world, &schema, &name, &text, &file) {
         Ok(()) => {
             let mut report = ask(&world, &file)?;
@@ -374,13 +378,13 @@ fn load(world: &World, schema: &SchemaText, name: &str, yaml: &str, file: &Valid
 
 /// Asks everything at once, and for each unexpected allow once more, for its path.
 fn ask(world: &World, file: &ValidationFile) -> Result<Report, Failure> {
-    let questions: Vec<Question> = file.asked.iter().map(|asked| asked.question.clone()).collect();
-    let answers = world.check(&questions);
+    let assertions: Vec<&Assertion> = file.asked.iter().map(|asked| &asked.assertion).collect();
+    let answers = world.check(&assertions);
     let mut report = Report { assertions: file.asked.len(), ..Report::default() };
-    if answers.len() != questions.len() {
+    if answers.len() != assertions.len() {
         return Err(Failure::new(
             Exit::Refused,
-            format!("the server answered {} of {} questions", answers.len(), questions.len()),
+            format!("the server answered {} of {} questions", answers.len(), assertions.len()),
         ));
     }
     for (asked, answer) in file.asked.iter().zip(answers) {
@@ -389,7 +393,7 @@ fn ask(world: &World, file: &ValidationFile) -> Result<Report, Failure> {
             continue;
         }
         let witness = match got {
-            Ok(Decision::Allow) => world.witness(&asked.question),
+            Ok(Decision::Allow) => world.witness(&asked.assertion),
             Ok(Decision::Deny | Decision::Conditional) | Err(_) => None,
         };
         report.failures.push(Unmet { asked: asked.clone(), got, witness });

@@ -2,14 +2,17 @@
 //!
 //! INVARIANT: every file starts in an empty store, and what was started for it is gone when its world is dropped.
 
-use crate::api::client::{At, Client, ClientError, ListPage, SubjectsOf};
+use super::assertion::Assertion;
+use crate::api::client::{Ask, At, Client, ClientError, ListPage, SubjectsOf, Under};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::reach::connect;
 use crate::engine::{
-    self, CheckOptions, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, Situation, SubjectRow, WriteSchema,
-    WriteTuples,
+    self, CheckOptions, Collector, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, Situation, SubjectRow,
+    WriteSchema, WriteTuples,
 };
-use crate::model::{Cancel, Consistency, Decision, Limits, Question, RelationTuple, TupleUpdate, UpdateKind, Witness};
+use crate::model::{
+    Cancel, Consistency, Decision, Limits, Question, RelationTuple, Timestamp, TupleUpdate, UpdateKind, Witness,
+};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -21,8 +24,14 @@ pub enum Where {
     Running(String),
 }
 
-/// An empty store and a way to ask it.
-pub enum World {
+/// An empty store, a way to ask it, and its clock.
+pub struct World {
+    /// By which everything is judged that names no time of its own; `None` is the present.
+    now: Option<Timestamp>,
+    asked: Asked,
+}
+
+enum Asked {
     // The engine closes before its folder is removed: fields drop in order.
     InProcess { engine: Box<Engine>, _data: TempDir },
     Spawned { client: Client, _server: Server, _data: TempDir },
@@ -41,6 +50,7 @@ impl Drop for Server {
 }
 
 /// Why something was not done.
+#[derive(Clone)]
 pub struct Refusal {
     pub message: String,
     pub hint: Option<String>,
@@ -69,33 +79,23 @@ impl From<ClientError> for Refusal {
 
 impl World {
     /// An empty one. A running server that already has a schema is refused.
-    pub fn open(place: &Where) -> Result<World, Failure> {
-        match place {
-            Where::InProcess => {
-                let data = folder()?;
-                let engine = Box::new(Engine::open(Options::at(data.path()))?);
-                Ok(World::InProcess { engine, _data: data })
-            }
-            Where::Spawn => {
-                let data = folder()?;
-                let (server, address) = spawn(&data)?;
-                Ok(World::Spawned { client: connect(&address)?, _server: server, _data: data })
-            }
-            Where::Running(address) => {
-                let client = connect(address)?;
-                if client.server_info()?.schema_digest.is_some() {
-                    return Err(Failure::new(Exit::Refused, format!("the server at `{address}` is not empty"))
-                        .with_hint("each file needs an empty one: start it on a fresh folder, or use --server spawn"));
-                }
-                Ok(World::Running { client })
-            }
-        }
+    pub fn open(place: &Where, now: Option<Timestamp>) -> Result<World, Failure> {
+        Ok(World { now, asked: Asked::open(place)? })
+    }
+
+    /// What everything is asked under that names nothing of its own.
+    fn situation(&self) -> Situation {
+        Situation { clock: self.now, ..Situation::default() }
+    }
+
+    fn under(&self) -> Under {
+        Under { clock: self.now, ..Under::default() }
     }
 
     /// Writes the file's schema.
     pub fn write_schema(&self, text: &str) -> Result<(), Refusal> {
-        match self {
-            World::InProcess { engine, .. } => {
+        match &self.asked {
+            Asked::InProcess { engine, .. } => {
                 let request = WriteSchema {
                     text: text.to_owned(),
                     expected_digest: None,
@@ -104,7 +104,7 @@ impl World {
                 };
                 engine.write_schema(request).map(drop).map_err(Refusal::from)
             }
-            World::Spawned { client, .. } | World::Running { client } => {
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
                 client.write_schema(text, None, false, &Metadata::new()).map(drop).map_err(Refusal::from)
             }
         }
@@ -116,12 +116,12 @@ impl World {
         for (chunk, tuples) in tuples.chunks(chunk_len).enumerate() {
             let updates: Vec<TupleUpdate> =
                 tuples.iter().map(|tuple| TupleUpdate { kind: UpdateKind::Touch, tuple: tuple.clone() }).collect();
-            let written = match self {
-                World::InProcess { engine, .. } => engine
+            let written = match &self.asked {
+                Asked::InProcess { engine, .. } => engine
                     .write_tuples(WriteTuples { updates, preconditions: Vec::new(), metadata: Metadata::new() })
                     .map(drop)
                     .map_err(Refusal::from),
-                World::Spawned { client, .. } | World::Running { client } => {
+                Asked::Spawned { client, .. } | Asked::Running { client } => {
                     client.write_tuples(&updates, &[], &Metadata::new()).map(drop).map_err(Refusal::from)
                 }
             };
@@ -133,45 +133,79 @@ impl World {
         Ok(())
     }
 
-    /// One answer for each question, in order.
-    pub fn check(&self, questions: &[Question]) -> Vec<Result<Decision, Refusal>> {
-        let mut answers = Vec::with_capacity(questions.len());
-        for questions in questions.chunks(Limits::default().bulk_items_max) {
-            match self {
-                World::InProcess { engine, .. } => match engine.check_bulk(questions, &CheckOptions::default()) {
-                    Ok(bulk) => answers.extend(
-                        bulk.answers.into_iter().map(|answer| answer.map(|a| a.decision).map_err(Refusal::from)),
-                    ),
-                    Err(error) => answers.extend(questions.iter().map(|_| Err(Refusal::from(error.clone())))),
-                },
-                World::Spawned { client, .. } | World::Running { client } => {
-                    match client.check_bulk(questions, &At::Newest, false) {
-                        Ok(bulk) => answers.extend(
-                            bulk.answers
-                                .into_iter()
-                                .map(|answer| answer.map(|said| said.decision).map_err(Refusal::from)),
-                        ),
-                        Err(error) => answers.extend(questions.iter().map(|_| Err(Refusal::from(error.clone())))),
-                    }
+    /// One answer for each assertion, in order. Those of the same context and time are asked together.
+    pub fn check(&self, assertions: &[&Assertion]) -> Vec<Result<Decision, Refusal>> {
+        let mut alike: Vec<Vec<usize>> = Vec::new();
+        for (at, one) in assertions.iter().enumerate() {
+            let same = |group: &&mut Vec<usize>| {
+                let first = group.first().and_then(|first| assertions.get(*first));
+                first.is_some_and(|first| first.context == one.context && first.at == one.at)
+            };
+            match alike.iter_mut().find(same) {
+                Some(group) => group.push(at),
+                None => alike.push(vec![at]),
+            }
+        }
+        let mut answers: Vec<(usize, Result<Decision, Refusal>)> = Vec::with_capacity(assertions.len());
+        for group in alike {
+            for places in group.chunks(Limits::default().bulk_items_max) {
+                let together: Vec<&Assertion> = places.iter().filter_map(|at| assertions.get(*at).copied()).collect();
+                answers.extend(places.iter().copied().zip(self.check_together(&together)));
+            }
+        }
+        answers.sort_by_key(|(at, _)| *at);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// All of one context and one time, and no more than one call takes.
+    fn check_together(&self, assertions: &[&Assertion]) -> Vec<Result<Decision, Refusal>> {
+        let Some(first) = assertions.first() else { return Vec::new() };
+        let questions: Vec<Question> = assertions.iter().map(|one| one.question.clone()).collect();
+        let each = |refusal: Refusal| questions.iter().map(|_| Err(refusal.clone())).collect();
+        match &self.asked {
+            Asked::InProcess { engine, .. } => match engine.check_bulk(&questions, &self.options(first, false)) {
+                Ok(bulk) => {
+                    bulk.answers.into_iter().map(|answer| answer.map(|a| a.decision).map_err(Refusal::from)).collect()
+                }
+                Err(error) => each(error.into()),
+            },
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                match client.check_bulk_under(&questions, &self.ask(first, false)) {
+                    Ok(bulk) => bulk
+                        .answers
+                        .into_iter()
+                        .map(|answer| answer.map(|said| said.decision).map_err(Refusal::from))
+                        .collect(),
+                    Err(error) => each(error.into()),
                 }
             }
         }
-        answers
+    }
+
+    fn options(&self, assertion: &Assertion, explain: bool) -> CheckOptions {
+        let Assertion { question: _, context, at } = assertion;
+        let situation = Situation { context: context.clone(), clock: at.or(self.now), ..Situation::default() };
+        CheckOptions { situation, explain, ..CheckOptions::default() }
+    }
+
+    fn ask(&self, assertion: &Assertion, explain: bool) -> Ask {
+        let Assertion { question: _, context, at } = assertion;
+        Ask { under: Under { context: context.clone(), clock: at.or(self.now), ..Under::default() }, explain }
     }
 
     /// The schema as it stands, whole.
     pub fn schema(&self) -> Result<String, Refusal> {
-        Ok(match self {
-            World::InProcess { engine, .. } => engine.read_schema(Consistency::Newest)?.text,
-            World::Spawned { client, .. } | World::Running { client } => client.read_schema(&At::Newest)?.text,
+        Ok(match &self.asked {
+            Asked::InProcess { engine, .. } => engine.read_schema(Consistency::Newest)?.text,
+            Asked::Spawned { client, .. } | Asked::Running { client } => client.read_schema(&At::Newest)?.text,
         })
     }
 
     /// Every subject of a kind that has a permission.
     pub fn subjects(&self, asked: &SubjectsOf) -> Result<Vec<SubjectRow>, Refusal> {
         let mut rows = Vec::new();
-        match self {
-            World::InProcess { engine, .. } => {
+        match &self.asked {
+            Asked::InProcess { engine, .. } => {
                 let SubjectsOf { object, permission, subject_type, subject_relation, with_relations } = asked.clone();
                 let request = ListSubjects {
                     object,
@@ -179,7 +213,7 @@ impl World {
                     subject_type,
                     subject_relation,
                     with_relations,
-                    situation: Situation::default(),
+                    situation: self.situation(),
                     cursor: None,
                 };
                 let cancel = Cancel::default();
@@ -193,8 +227,9 @@ impl World {
                     rows.extend(page);
                 }
             }
-            World::Spawned { client, .. } | World::Running { client } => {
-                client.list_subjects(asked, ListPage::default(), &mut |row| {
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                let page = ListPage { under: self.under(), ..ListPage::default() };
+                client.list_subjects(asked, page, &mut |row| {
                     rows.push(row);
                     true
                 })?;
@@ -204,14 +239,41 @@ impl World {
     }
 
     /// The path of an allow; `None` where there is none to show.
-    pub fn witness(&self, question: &Question) -> Option<Witness> {
-        match self {
-            World::InProcess { engine, .. } => {
-                let options = CheckOptions { explain: true, ..CheckOptions::default() };
-                engine.check(question, &options).ok().and_then(|answered| answered.answer.witness)
+    pub fn witness(&self, assertion: &Assertion) -> Option<Witness> {
+        let question = &assertion.question;
+        match &self.asked {
+            Asked::InProcess { engine, .. } => {
+                engine.check(question, &self.options(assertion, true)).ok().and_then(|said| said.answer.witness)
             }
-            World::Spawned { client, .. } | World::Running { client } => {
-                client.check(question, &At::Newest, true).ok().and_then(|checked| checked.witness)
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                client.check_under(question, &self.ask(assertion, true)).ok().and_then(|checked| checked.witness)
+            }
+        }
+    }
+}
+
+impl Asked {
+    fn open(place: &Where) -> Result<Asked, Failure> {
+        match place {
+            Where::InProcess => {
+                let data = folder()?;
+                // As `serve --test-clock`: the world's clock is not this machine's.
+                let options = Options { test_clock: true, collector: Collector::Off, ..Options::at(data.path()) };
+                let engine = Box::new(Engine::open(options)?);
+                Ok(Asked::InProcess { engine, _data: data })
+            }
+            Where::Spawn => {
+                let data = folder()?;
+                let (server, address) = spawn(&data)?;
+                Ok(Asked::Spawned { client: connect(&address)?, _server: server, _data: data })
+            }
+            Where::Running(address) => {
+                let client = connect(address)?;
+                if client.server_info()?.schema_digest.is_some() {
+                    return Err(Failure::new(Exit::Refused, format!("the server at `{address}` is not empty"))
+                        .with_hint("each file needs an empty one: start it on a fresh folder, or use --server spawn"));
+                }
+                Ok(Asked::Running { client })
             }
         }
     }
@@ -234,8 +296,11 @@ fn spawn(data: &TempDir) -> Result<(Server, String), Failure> {
     let cannot = |what: &dyn std::fmt::Display| Failure::new(Exit::Refused, format!("cannot start a server: {what}"));
     let binary = std::env::current_exe().map_err(|error| cannot(&error))?;
     let mut command = Command::new(binary);
-    command.args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path().join("data"));
-    command.env("PROCURA_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+        .args(["--json", "serve", "--test-clock", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data.path().join("data"));
+    // Not that its clock is one for tests: it is meant to be.
+    command.env("PROCURA_LOG", "error").stdin(Stdio::null()).stdout(Stdio::piped());
     let mut server = Server(command.spawn().map_err(|error| cannot(&error))?);
     let stdout = server.0.stdout.take().ok_or_else(|| cannot(&"no pipe from it"))?;
     let mut line = String::new();
