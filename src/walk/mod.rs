@@ -9,9 +9,11 @@ mod budget;
 mod memo;
 mod trail;
 mod reasons;
+mod ancestors;
 mod list_resources;
 mod list_subjects;
 
+pub use ancestors::{Beneath, ancestors, subtree};
 pub use budget::{Budget, Error};
 pub use check::{Asked, Asker, Found, check};
 pub use list_resources::resources_reached;

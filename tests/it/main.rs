@@ -32,5 +32,6 @@ mod floors;
 mod grpc;
 mod watch;
 mod bulk_io;
+mod hierarchy;
 mod cli;
 mod lists_wire;
