@@ -9,9 +9,11 @@ use super::schemas::{InForce, no_schema};
 use super::{Engine, Error, Kind};
 use crate::condition;
 use crate::graph::{Laid, RowCaveat, RowValue, View};
-use crate::model::{Consistency, Context, RelationTuple, Revision, Timestamp};
+use crate::model::{Cancel, Consistency, Context, RelationTuple, Revision, Timestamp};
+use crate::walk::{Budget, ancestors};
 use hashbrown::HashSet;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// What every question is asked under.
@@ -81,7 +83,38 @@ impl Engine {
         }
         let (laid, transient) = self.lay(&in_force, contextual_tuples)?;
         let view = view.under(laid);
+        self.refuse_parent_cycles(&in_force, &view, &transient, contextual_tuples)?;
         Ok(Standing { in_force, view, historical, transient })
+    }
+
+    /// No object may be its own ancestor, here as in a write.
+    fn refuse_parent_cycles(
+        &self,
+        in_force: &InForce,
+        view: &View,
+        transient: &Transient,
+        tuples: &[RelationTuple],
+    ) -> Result<(), Error> {
+        let mut resolver = Resolver::again(&self.store, in_force, transient);
+        let mut budget = Budget::new(&self.limits, Cancel::default());
+        for (index, tuple) in tuples.iter().enumerate() {
+            let row = resolver.row_key(&tuple.key)?;
+            if !in_force.parents.contains(&row.relation) {
+                continue;
+            }
+            let child = (in_force.names.member(row.relation)?.of, row.object);
+            let parent = (in_force.names.member(row.subject.member)?.of, row.subject.object);
+            let found = ancestors(&in_force.plan, view, parent, &mut budget, |of, object| {
+                if (of, object) == child { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            if found.is_break() {
+                let field = format!("contextual_tuples[{index}]");
+                let message = format!("{field}: `{}` would make `{}` its own ancestor", tuple.key, tuple.key.object);
+                let error = Error::new(Kind::FailedPrecondition, "PARENT_CYCLE", message);
+                return Err(error.with_fact("field", field).with_fact("value", tuple.key.to_string()));
+            }
+        }
+        Ok(())
     }
 
     /// The rows of contextual tuples, judged like a write of them.

@@ -30,7 +30,7 @@ pub use diagnostic::{Colour, Diagnostic, Severity, line_column};
 pub use diff::{Change, diff, narrowed_caveats, new_parents, removed_forms};
 pub use imports::{Composed, Loader, Placed, Source, compose};
 pub use leads::{BackArrow, Leads};
-pub use plan::{MemberPlan, Numbers, Plan, PlanExpr, RelationPlan, Targets, Unnumbered};
+pub use plan::{MemberPlan, Numbers, ParentLink, Plan, PlanExpr, RelationPlan, Targets, Unnumbered};
 pub use print::format;
 pub use reflect::MemberRef;
 pub use types::{

@@ -7,6 +7,7 @@ use super::index::Index;
 use super::types::{Expr, Member, Quantifier, Schema, SubjectForm};
 use crate::condition::Caveat;
 use crate::model::{CaveatNum, MemberNum, RelationName, SubjectKind, TypeName, TypeNum};
+use std::collections::HashMap;
 
 /// The numbers of names, as the store gave them.
 pub trait Numbers {
@@ -31,6 +32,19 @@ pub struct Plan {
     members: Vec<Option<MemberPlan>>,
     types: Vec<Option<TypeNum>>,
     caveats: Vec<Option<Caveat>>,
+    /// By the child's type, and by the parent's.
+    above: HashMap<TypeNum, Vec<ParentLink>>,
+    beneath: HashMap<TypeNum, Vec<ParentLink>>,
+}
+
+/// How an object of one type stands beneath one of another: by a row of a `parent` relation that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParentLink {
+    pub child: TypeNum,
+    pub relation: MemberNum,
+    pub parent: TypeNum,
+    /// The parent definition's `...`, as which it stands in the row.
+    pub itself: MemberNum,
 }
 
 /// What one member means.
@@ -136,6 +150,11 @@ impl Plan {
                         // Forms that differ in caveat or expiration only have the same rows' kind and subject.
                         forms.sort_unstable();
                         forms.dedup();
+                        if relation.is_parent {
+                            for subject in &relation.subjects {
+                                plan.link(numbers, of, number, &subject.subject_type)?;
+                            }
+                        }
                         let has_usersets = forms.iter().any(|(kind, _)| *kind == SubjectKind::Userset);
                         MemberPlan::Relation(RelationPlan { forms, has_usersets })
                     }
@@ -158,6 +177,36 @@ impl Plan {
             *slot = meaning;
             *owner = Some(of);
         }
+    }
+
+    /// The language lets only plain objects stand in a `parent` relation.
+    fn link(
+        &mut self,
+        numbers: &dyn Numbers,
+        child: TypeNum,
+        relation: MemberNum,
+        parent: &TypeName,
+    ) -> Result<(), Unnumbered> {
+        let (of, itself) = (type_number(numbers, parent)?, form_numbers(numbers, parent, &SubjectForm::Object)?.1);
+        let link = ParentLink { child, relation, parent: of, itself };
+        let above = self.above.entry(child).or_default();
+        if !above.contains(&link) {
+            above.push(link);
+            self.beneath.entry(link.parent).or_default().push(link);
+        }
+        Ok(())
+    }
+
+    /// How an object of this type may stand beneath others.
+    #[must_use]
+    pub fn links_above(&self, child: TypeNum) -> &[ParentLink] {
+        self.above.get(&child).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// How others may stand beneath an object of this type.
+    #[must_use]
+    pub fn links_beneath(&self, parent: TypeNum) -> &[ParentLink] {
+        self.beneath.get(&parent).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// What a member means; `None` if this schema has no such relation or permission.
@@ -338,6 +387,30 @@ mod tests {
             let itself = numbers.itself(of(name)).unwrap();
             assert!(matches!(found, MemberPlan::Permission(PlanExpr::Itself(own)) if *own == itself), "{found:?}");
         }
+    }
+
+    #[test]
+    fn only_parent_relations_link_and_both_ways_are_the_same_links() {
+        let (plan, numbers) = plan(
+            "use hierarchy definition org {} definition folder { parent up: folder | org relation near: folder }
+             definition doc { parent home: folder parent also: folder relation org: org }",
+        );
+        let of = |name: &str| numbers.type_number(name).unwrap();
+        let links = |links: &[ParentLink]| {
+            let mut links: Vec<_> = links.iter().map(|link| (link.child, link.relation, link.parent)).collect();
+            links.sort_unstable();
+            links
+        };
+        let (org, folder, doc) = (of("org"), of("folder"), of("doc"));
+        let member = |of: TypeNum, name: &str| numbers.member_number(of, name).unwrap();
+        let (up, home, also) = (member(folder, "up"), member(doc, "home"), member(doc, "also"));
+        assert_eq!(links(plan.links_above(org)), []);
+        assert_eq!(links(plan.links_above(folder)), [(folder, up, org), (folder, up, folder)]);
+        assert_eq!(links(plan.links_above(doc)), [(doc, home, folder), (doc, also, folder)]);
+        assert_eq!(links(plan.links_beneath(org)), [(folder, up, org)]);
+        assert_eq!(links(plan.links_beneath(folder)), [(folder, up, folder), (doc, home, folder), (doc, also, folder)]);
+        assert_eq!(links(plan.links_beneath(doc)), []);
+        assert!(plan.links_above(doc).iter().all(|link| link.itself == numbers.itself(link.parent).unwrap()));
     }
 
     #[test]

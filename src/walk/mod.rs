@@ -9,12 +9,14 @@ mod budget;
 mod memo;
 mod trail;
 mod reasons;
+mod ancestors;
 mod list_resources;
 mod list_subjects;
 mod expand;
 mod explain;
 mod near_misses;
 
+pub use ancestors::{Beneath, ancestors, subtree};
 pub use budget::{Budget, Error};
 pub use check::{Asked, Asker, Found, Worth, check};
 pub use expand::{Extent, Structure, expand};

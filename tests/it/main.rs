@@ -34,6 +34,7 @@ mod floors;
 mod grpc;
 mod watch;
 mod bulk_io;
+mod hierarchy;
 mod cli;
 mod lists_wire;
 mod trees_wire;

@@ -2,11 +2,11 @@
 //!
 //! What always holds: all or nothing, judged inside the commit; an error leaves tuples, schema and revision alone.
 
-use crate::engines::{TestEngine, refused, schema_request, told, tuple, update, write_request};
-use procura::engine::{DeleteTuples, Kind, Metadata, WriteSchema, WriteTuples};
+use crate::engines::{TestEngine, question, refused, schema_request, told, tuple, update, write_request};
+use procura::engine::{CheckOptions, DeleteTuples, Kind, Metadata, Situation, WriteSchema, WriteTuples};
 use procura::model::{
-    Consistency, Limits, ObjectId, Precondition, RelationName, SubjectFilter, SubjectRelationFilter, TupleFilter,
-    TypeName, UpdateKind,
+    Consistency, Decision, Limits, ObjectId, Precondition, RelationName, SubjectFilter, SubjectRelationFilter,
+    TupleFilter, TypeName, UpdateKind,
 };
 
 const SCHEMA: &str = "definition user {}
@@ -466,4 +466,40 @@ fn an_empty_schema_replaces_nothing() {
     let error = engine.write_schema(schema_request("")).expect_err("there is none");
     assert_eq!((error.kind, error.reason), (Kind::InvalidArgument, "INVALID_ARGUMENT"), "{}", told(&error));
     assert_eq!(engine.info().schema_digest, before);
+}
+
+#[test]
+fn what_a_write_would_refuse_a_request_may_not_take_for_given() {
+    let engine = TestEngine::with_schema(
+        "use hierarchy\ndefinition user {}\ndefinition folder { relation viewer: user parent up: folder permission view = viewer + up->view }",
+    );
+    engine.touch(["folder:b#up@folder:a", "folder:c#up@folder:b", "folder:a#viewer@user:rita"]);
+    let under = |tuples: &[&str]| {
+        let contextual_tuples = tuples.iter().map(|text| tuple(text)).collect();
+        let situation = Situation { contextual_tuples, ..Situation::default() };
+        let options = CheckOptions { situation, ..CheckOptions::default() };
+        engine.check(&question("folder:d#view@user:rita"), &options).map(|found| found.answer.decision)
+    };
+    assert_eq!(under(&["folder:d#up@folder:c"]).unwrap(), Decision::Allow);
+    // One that closes a cycle with what is stored, and two that do so by themselves.
+    for (closing, field) in [
+        (&["folder:d#up@folder:c", "folder:a#up@folder:d"] as &[&str], "contextual_tuples[0]"),
+        (&["folder:d#viewer@user:dana", "folder:a#up@folder:c"], "contextual_tuples[1]"),
+        (&["folder:x#up@folder:y", "folder:y#up@folder:x"], "contextual_tuples[0]"),
+        (&["folder:x#up@folder:x"], "contextual_tuples[0]"),
+    ] {
+        let error = refused(under(closing), &[Kind::FailedPrecondition]);
+        assert_eq!(error.reason, "PARENT_CYCLE");
+        assert!(error.facts.contains(&("field", field.to_owned())), "{error:?}");
+    }
+    for (wrong, reason) in [
+        (&["folder:d#up@user:rita"] as &[&str], "SUBJECT_NOT_ALLOWED"),
+        (&["folder:d#view@user:rita"], "NOT_A_RELATION"),
+        (&["cabinet:d#view@user:rita"], "UNKNOWN_TYPE"),
+        (&["folder:d#viewer@user:rita", "folder:d#viewer@user:rita"], "DUPLICATE_TUPLE"),
+    ] {
+        let error = refused(under(wrong), &[Kind::FailedPrecondition, Kind::InvalidArgument]);
+        assert_eq!(error.reason, reason);
+    }
+    assert_eq!(engine.everything().len(), 3);
 }

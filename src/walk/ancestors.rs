@@ -1,0 +1,172 @@
+//! Where an object stands in the hierarchy: what is above it, what is beneath it, and whether it is in a subtree.
+//!
+//! INVARIANT: only rows of `parent` relations are followed, each object is visited once, and every step costs an edge:
+//! data of any depth is walked, and a cycle (which committed data never has) ends. A walk is whole or an error.
+
+use super::budget::{Budget, Error};
+use crate::graph::{SubjectKey, View};
+use crate::model::{ObjectNum, SubjectKind, TypeNum};
+use crate::schema::Plan;
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+/// Rows read at a time.
+const ROWS: usize = 1_024;
+
+type Object = (TypeNum, ObjectNum);
+type Seen = HashSet<Object, RandomState>;
+
+/// The object and all it reaches along `parent` relations, nearest first and each once, until `visit` breaks.
+pub fn ancestors(
+    plan: &Plan,
+    view: &View,
+    object: Object,
+    budget: &mut Budget,
+    mut visit: impl FnMut(TypeNum, ObjectNum) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Error> {
+    breadth_first(object, budget, &mut visit, |here, budget, next| each_parent(plan, view, here, budget, next))
+}
+
+/// The object and all beneath it, nearest first and each once, until `visit` breaks.
+pub fn subtree(
+    plan: &Plan,
+    view: &View,
+    root: Object,
+    budget: &mut Budget,
+    mut visit: impl FnMut(TypeNum, ObjectNum) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Error> {
+    breadth_first(root, budget, &mut visit, |here, budget, next| each_child(plan, view, here, budget, next))
+}
+
+fn breadth_first(
+    start: Object,
+    budget: &mut Budget,
+    visit: &mut dyn FnMut(TypeNum, ObjectNum) -> ControlFlow<()>,
+    mut follow: impl FnMut(Object, &mut Budget, &mut dyn FnMut(Object)) -> Result<(), Error>,
+) -> Result<ControlFlow<()>, Error> {
+    let mut seen = Seen::default();
+    seen.insert(start);
+    let mut ahead = VecDeque::from([start]);
+    // Bounded: each object is queued once, and each costs an edge.
+    while let Some(here) = ahead.pop_front() {
+        budget.spend(1)?;
+        if visit(here.0, here.1).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        follow(here, budget, &mut |next| {
+            if seen.insert(next) {
+                ahead.push_back(next);
+            }
+        })?;
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// A subtree that many objects are asked about, at one view. What one climb has shown, the next need not climb again.
+#[derive(Debug)]
+pub struct Beneath {
+    /// Whether the root is among an object's ancestors; of the root itself it is.
+    known: HashMap<Object, bool, RandomState>,
+}
+
+impl Beneath {
+    /// The subtree of an object.
+    #[must_use]
+    pub fn of(root: Object) -> Beneath {
+        Beneath { known: HashMap::from_iter([(root, true)]) }
+    }
+
+    /// Whether an object is the root, or beneath it.
+    pub fn has(&mut self, plan: &Plan, view: &View, object: Object, budget: &mut Budget) -> Result<bool, Error> {
+        // Whom the climb has reached, each with the place of the one it is a parent of.
+        let mut climbed: Vec<(Object, usize)> = vec![(object, 0)];
+        let mut seen = Seen::default();
+        seen.insert(object);
+        let mut at = 0;
+        // Bounded: each object is climbed from once, and each costs an edge.
+        while let Some((here, _)) = climbed.get(at).copied() {
+            match self.known.get(&here) {
+                Some(true) => {
+                    self.learn_path(&climbed, at);
+                    return Ok(true);
+                }
+                Some(false) => {}
+                None => {
+                    budget.spend(1)?;
+                    each_parent(plan, view, here, budget, &mut |parent| {
+                        if seen.insert(parent) {
+                            climbed.push((parent, at));
+                        }
+                    })?;
+                }
+            }
+            at += 1;
+        }
+        // All their ancestors were climbed, and none is the root.
+        self.known.extend(climbed.into_iter().map(|(object, _)| (object, false)));
+        Ok(false)
+    }
+
+    /// Those on the way from where it began to the place are in the subtree. Of the others nothing is known yet.
+    fn learn_path(&mut self, climbed: &[(Object, usize)], place: usize) {
+        let mut at = place;
+        // Bounded: each one's place is after that of the one it is a parent of.
+        while let Some((object, child)) = climbed.get(at).copied() {
+            self.known.insert(object, true);
+            if at == 0 {
+                return;
+            }
+            at = child;
+        }
+    }
+}
+
+fn each_parent(
+    plan: &Plan,
+    view: &View,
+    (of, object): Object,
+    budget: &mut Budget,
+    next: &mut dyn FnMut(Object),
+) -> Result<(), Error> {
+    for link in plan.links_above(of) {
+        let mut from = None;
+        // Bounded: each page goes on after the one before, and each row costs an edge.
+        loop {
+            let form = (SubjectKind::Plain, link.itself);
+            let (rows, more) = view.subjects_of_form(link.relation, object, form, from, ROWS)?;
+            budget.spend(1 + rows.len() as u64)?;
+            rows.iter().for_each(|(subject, _)| next((link.parent, subject.object)));
+            if more.is_none() {
+                break;
+            }
+            from = more;
+        }
+    }
+    Ok(())
+}
+
+fn each_child(
+    plan: &Plan,
+    view: &View,
+    (of, object): Object,
+    budget: &mut Budget,
+    next: &mut dyn FnMut(Object),
+) -> Result<(), Error> {
+    for link in plan.links_beneath(of) {
+        let subject = SubjectKey { kind: SubjectKind::Plain, member: link.itself, object };
+        let mut from = None;
+        // Bounded: each page goes on after the one before, and each row costs an edge.
+        loop {
+            let (children, more) = view.objects(subject, link.relation, from, ROWS)?;
+            budget.spend(1 + children.len() as u64)?;
+            children.into_iter().for_each(|child| next((link.child, child)));
+            if more.is_none() {
+                break;
+            }
+            from = more;
+        }
+    }
+    Ok(())
+}
