@@ -9,6 +9,7 @@ mod consistency;
 mod schemas;
 mod resolve;
 mod check;
+mod within;
 mod cursor;
 mod list_resources;
 mod list_subjects;
@@ -33,7 +34,7 @@ pub use read_tuples::{ReadTuples, TupleReader, TupleRow};
 pub use replace_subjects::{ReplaceSubjects, Replaced, TupleSubject};
 pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
-pub use write_tuples::{DeleteTuples, Deleted, Metadata, WriteTuples};
+pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples};
 
 use crate::model::{ConsistencyToken, Limits, Revision, Timestamp};
 use crate::store::Store;
