@@ -304,7 +304,8 @@ fn precondition(place: Place<'_>, message: wire::Precondition) -> Result<Precond
 }
 
 pub(super) fn filter(place: Place<'_>, message: Option<wire::TupleFilter>) -> Result<TupleFilter, Refusal> {
-    let wire::TupleFilter { object_type, object_id: id, relation, subject } = message.ok_or_else(|| place.missing())?;
+    let wire::TupleFilter { object_type, object_id: id, relation, subject, within } =
+        message.ok_or_else(|| place.missing())?;
     if let (None, Some(id)) = (&object_type, &id) {
         return Err(place.field("object_id").invalid(id, "an id says nothing without `object_type`"));
     }
@@ -313,6 +314,7 @@ pub(super) fn filter(place: Place<'_>, message: Option<wire::TupleFilter>) -> Re
         object_id: id.map(|id| object_id(place.field("object_id"), id)).transpose()?,
         relation: relation.map(|name| relation_name(place.field("relation"), name)).transpose()?,
         subject: subject.map(|subject| subject_filter(place.field("subject"), subject)).transpose()?,
+        within: within.map(|root| object(place.field("within"), Some(root))).transpose()?,
     })
 }
 
@@ -320,7 +322,7 @@ pub(super) fn filter(place: Place<'_>, message: Option<wire::TupleFilter>) -> Re
 pub(super) fn deleting_filter(place: Place<'_>, message: Option<wire::TupleFilter>) -> Result<TupleFilter, Refusal> {
     let filter = filter(place, message)?;
     if filter == TupleFilter::default() {
-        let hint = "give at least one of `object_type`, `relation` and `subject`";
+        let hint = "give at least one of `object_type`, `relation`, `subject` and `within`";
         return Err(place.invalid("", "an empty filter would delete every tuple").with_hint(hint));
     }
     Ok(filter)
@@ -759,7 +761,7 @@ impl From<&TupleUpdate> for wire::TupleUpdate {
 
 impl From<&TupleFilter> for wire::TupleFilter {
     fn from(filter: &TupleFilter) -> wire::TupleFilter {
-        let TupleFilter { object_type, object_id, relation, subject } = filter;
+        let TupleFilter { object_type, object_id, relation, subject, within } = filter;
         wire::TupleFilter {
             object_type: object_type.as_ref().map(TypeName::to_string),
             object_id: object_id.as_ref().map(ObjectId::to_string),
@@ -776,6 +778,7 @@ impl From<&TupleFilter> for wire::TupleFilter {
                     SubjectRelationFilter::Relation(relation) => Some(relation.to_string()),
                 },
             }),
+            within: within.as_ref().map(Into::into),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `TupleService`: WriteTuples, ReadTuples, DeleteTuples, ReplaceSubjects, ImportTuples, ExportTuples.
+//! `TupleService`: WriteTuples, ReadTuples, DeleteTuples, DeleteSubtree, ReplaceSubjects, ImportTuples, ExportTuples.
 
 use super::convert::{self, Place};
 use super::desk::{Desk, Lane};
@@ -10,8 +10,8 @@ use super::status::{self, Failure};
 use super::stream::{Told, told, within};
 use super::wire::{self, tuple_service_server::TupleService};
 use crate::engine::{
-    DeleteTuples, Deleted, ExportBatch, ExportTuples, ImportBatch, ImportMode, Imported, Metadata, ReadTuples,
-    Replaced, TupleExporter, TupleReader, TupleRow, WriteTuples,
+    DeleteSubtree, DeleteTuples, Deleted, ExportBatch, ExportTuples, ImportBatch, ImportMode, Imported, Metadata,
+    ReadTuples, Replaced, TupleExporter, TupleReader, TupleRow, WriteTuples,
 };
 use crate::model::RelationTuple;
 use std::pin::Pin;
@@ -50,13 +50,34 @@ impl TupleService for Tuples {
     ) -> Result<Response<wire::DeleteTuplesResponse>, Status> {
         let limits = self.0.limits().clone();
         let deleted = self.0.run(Lane::Write, move |engine, _| {
-            let wire::DeleteTuplesRequest { filter, preconditions, metadata } = request.into_inner();
+            let wire::DeleteTuplesRequest { filter, preconditions, metadata, dry_run, limit } = request.into_inner();
             let Deleted { revision, count } = engine.delete_tuples(DeleteTuples {
                 filter: convert::deleting_filter(convert::field("filter"), filter)?,
                 preconditions: convert::preconditions(preconditions, &limits)?,
                 metadata: convert::metadata(metadata, &limits)?,
+                dry_run,
+                limit: limit.map(|limit| limit as usize),
             })?;
             Ok(wire::DeleteTuplesResponse { deleted_at: Some(engine.token(revision).into()), deleted_count: count })
+        });
+        Ok(Response::new(deleted.await?))
+    }
+
+    async fn delete_subtree(
+        &self,
+        request: Request<wire::DeleteSubtreeRequest>,
+    ) -> Result<Response<wire::DeleteSubtreeResponse>, Status> {
+        let limits = self.0.limits().clone();
+        let deleted = self.0.run(Lane::Write, move |engine, _| {
+            let wire::DeleteSubtreeRequest { root, preconditions, metadata, dry_run, limit } = request.into_inner();
+            let Deleted { revision, count } = engine.delete_subtree(DeleteSubtree {
+                root: convert::object(convert::field("root"), root)?,
+                preconditions: convert::preconditions(preconditions, &limits)?,
+                metadata: convert::metadata(metadata, &limits)?,
+                dry_run,
+                limit: limit.map(|limit| limit as usize),
+            })?;
+            Ok(wire::DeleteSubtreeResponse { deleted_at: Some(engine.token(revision).into()), deleted_count: count })
         });
         Ok(Response::new(deleted.await?))
     }

@@ -9,6 +9,7 @@ use super::input::{Item, read_items, read_texts, refuse_repeated};
 use super::output::Output;
 use super::reach::{Beside, Provided, Server, When};
 use super::watch::Watch;
+use crate::api::client::Deletion;
 use crate::engine::TupleSubject;
 use crate::model::{
     Limits, ObjectId, ObjectRef, RelationName, RelationTuple, SubjectFilter, SubjectIdFilter, SubjectRef,
@@ -71,6 +72,7 @@ Examples:
   procura tuple read --object document:plan       about one object
   procura tuple read --subject user:rita          where one subject stands
   procura tuple read --object document --relation viewer --limit 100
+  procura tuple read --within folder:plans        of a folder and all beneath it
 
 The lines printed can be written again, as with `procura tuple write -`.";
 
@@ -98,7 +100,12 @@ Examples:
   procura tuple delete --file gone.txt
   procura tuple delete --object document:plan     all about one object
   procura tuple delete --subject user:rita        all where a subject stands
+  procura tuple delete --within folder:plans --dry-run
+  procura tuple delete --within folder:plans      a folder and all beneath it
+  procura tuple delete --within org:acme --limit 10000
 
+What is beneath an object, the `parent` relations of the schema say. Tuples of
+other objects in which the deleted ones are subjects stay.
 Deleting a tuple that is not there is no error.";
 
 /// Delete tuples, named one by one or by filter: all or none
@@ -106,13 +113,19 @@ Deleting a tuple that is not there is no error.";
 #[command(after_help = DELETE_EXAMPLES)]
 pub struct Delete {
     /// TYPE:ID#RELATION@SUBJECT; or a file of tuples (an argument without `#`), or `-`
-    #[arg(value_name = "TUPLE", conflicts_with_all = ["object", "relation", "subject"])]
+    #[arg(value_name = "TUPLE", conflicts_with_all = ["object", "relation", "subject", "within", "dry_run", "limit"])]
     tuples: Vec<String>,
     /// A file with one tuple per line, `-` for standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["object", "relation", "subject"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["object", "relation", "subject", "within", "dry_run", "limit"])]
     file: Option<PathBuf>,
     #[command(flatten)]
     filter: Filter,
+    /// Count what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Delete at most so many in this step, of a subtree the deepest first (default: all, or none)
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
     #[command(flatten)]
     provided: Provided,
     #[command(flatten)]
@@ -166,6 +179,9 @@ pub struct Filter {
     /// TYPE, TYPE:ID or TYPE:*; then optionally #RELATION, or #... for none
     #[arg(long)]
     subject: Option<String>,
+    /// TYPE:ID: only of this object and of those beneath it, by the schema's `parent` relations
+    #[arg(long, value_name = "OBJECT")]
+    within: Option<String>,
 }
 
 impl Tuple {
@@ -251,14 +267,21 @@ impl Delete {
         let filter = self.filter.parsed()?;
         if filter == TupleFilter::default() {
             return Err(Failure::usage("nothing names what to delete")
-                .with_hint("name tuples, or give --object, --relation or --subject"));
+                .with_hint("name tuples, or give --object, --relation, --subject or --within"));
         }
-        let deleted = self.server.connect()?.delete_tuples(&filter, &preconditions, &metadata)?;
+        let (dry_run, limit) = (self.dry_run, self.limit);
+        let deletion = Deletion { preconditions, metadata, dry_run, limit };
+        let deleted = self.server.connect()?.delete_tuples_under(&filter, &deletion)?;
         if output.is_json() {
-            output.value(&json!({"deleted": deleted.count, "token": deleted.token}))?;
+            output.value(&json!({"deleted": deleted.count, "dry_run": dry_run, "token": deleted.token}))?;
+        } else if dry_run {
+            output.line(format_args!("would delete {} (dry run)", counted(deleted.count)))?;
         } else {
             output.line(format_args!("deleted {}", counted(deleted.count)))?;
             output.line(format_args!("token   {}", deleted.token))?;
+        }
+        if limit == Some(deleted.count) {
+            output.note("stopped at the limit; more may be left");
         }
         Ok(Exit::Success)
     }
@@ -341,7 +364,9 @@ impl Filter {
             Some(text) => Some(RelationName::new(text.as_str()).map_err(|error| wrong("--relation", text, &error))?),
         };
         let subject = self.subject.as_deref().map(subject_filter).transpose()?;
-        Ok(TupleFilter { object_type, object_id, relation, subject })
+        let root = |text: &str| text.parse::<ObjectRef>().map_err(|error| wrong("--within", text, &error));
+        let within = self.within.as_deref().map(root).transpose()?;
+        Ok(TupleFilter { object_type, object_id, relation, subject, within })
     }
 }
 
@@ -382,7 +407,17 @@ mod tests {
 
     fn filter(object: Option<&str>, relation: Option<&str>, subject: Option<&str>) -> Result<TupleFilter, Failure> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        Filter { object: owned(object), relation: owned(relation), subject: owned(subject) }.parsed()
+        Filter { object: owned(object), relation: owned(relation), subject: owned(subject), within: None }.parsed()
+    }
+
+    #[test]
+    fn a_subtree_is_named_by_one_object() {
+        let within = |text: &str| Filter { object: None, relation: None, subject: None, within: Some(text.into()) };
+        assert_eq!(within("folder:a").parsed().unwrap().within.unwrap().to_string(), "folder:a");
+        for wrong in ["folder", "folder:", "folder:a#up", "folder:*"] {
+            let Err(Failure::Said(complaint)) = within(wrong).parsed() else { panic!("accepted {wrong}") };
+            assert!(complaint.message.contains("--within"), "{}", complaint.message);
+        }
     }
 
     #[test]

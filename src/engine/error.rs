@@ -201,7 +201,9 @@ impl From<store::Error> for Error {
             store::Error::TuplesInTheWay(forms) => tuples_in_the_way(&forms),
             store::Error::TooManyTuples { limit } => Error::new(Kind::ResourceExhausted, "TOO_MANY_TUPLES", text)
                 .with_fact("limit", limit.to_string())
-                .with_hint("narrow the filter and call several times; nothing was removed"),
+                .with_hint(
+                    "give a `limit` and call until fewer are removed, or narrow the filter; nothing was removed",
+                ),
             store::Error::ParentCycle(key) => {
                 Error::new(Kind::FailedPrecondition, "PARENT_CYCLE", text).with_fact("tuple", key.to_string())
             }
@@ -211,6 +213,9 @@ impl From<store::Error> for Error {
             store::Error::TooManyAncestors { limit } => {
                 Error::new(Kind::ResourceExhausted, "TOO_MANY_ANCESTORS", text).with_fact("limit", limit.to_string())
             }
+            store::Error::SubtreeTooLarge { limit } => Error::new(Kind::ResourceExhausted, "SUBTREE_TOO_LARGE", text)
+                .with_fact("limit", limit.to_string())
+                .with_hint("name a smaller subtree, or a subject too"),
             store::Error::TooManyChanges { limit } => Error::new(Kind::ResourceExhausted, "TOO_MANY_UPDATES", text)
                 .with_fact("limit", limit.to_string())
                 .with_hint("change them in several calls; nothing was written"),

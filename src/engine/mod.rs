@@ -10,6 +10,7 @@ mod schemas;
 mod situation;
 mod resolve;
 mod check;
+mod within;
 mod cursor;
 mod list_resources;
 mod list_subjects;
@@ -40,7 +41,7 @@ pub use replace_subjects::{ReplaceSubjects, Replaced, TupleSubject};
 pub use situation::Situation;
 pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
-pub use write_tuples::{DeleteTuples, Deleted, Metadata, WriteTuples};
+pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples};
 
 use crate::model::{ConsistencyToken, Limits, Revision, Timestamp};
 use crate::store::Store;

@@ -3,9 +3,11 @@
 use super::cursor::CursorSeal;
 use super::resolve::judge_filter;
 use super::schemas::no_schema;
+use super::within::{Climber, confine};
 use super::{Engine, Error};
-use crate::model::{Consistency, RelationTuple, Revision, Timestamp, TupleFilter};
-use crate::store::{ROW_KEY_BYTES, RowScan, Snapshot, Store};
+use crate::graph::View;
+use crate::model::{Cancel, Consistency, RelationTuple, Revision, Timestamp, TupleFilter};
+use crate::store::{Fit, ROW_KEY_BYTES, RowScan, Snapshot, Store};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -36,27 +38,49 @@ pub struct TupleReader {
     now: Timestamp,
     /// `None` when nothing can match.
     scan: Option<RowScan>,
+    /// Whom the filter's `within` takes asking.
+    within: Option<Climber>,
     /// The range being read.
     range: usize,
     after: Option<[u8; ROW_KEY_BYTES]>,
     seal: CursorSeal,
 }
 
+/// Why reading a range stopped.
+enum RangeEnd {
+    /// It has no more.
+    Over,
+    /// It has none that match up to this key.
+    GoOnAfter([u8; ROW_KEY_BYTES]),
+    /// There is enough for a page.
+    Full,
+    Failed(Error),
+}
+
 impl Engine {
-    /// Opens a reader. The cursor of another filter, another database or a later revision is refused.
+    /// Opens a reader. The cursor of another filter, another database or a later revision is refused; `EDGES_SPENT` when
+    /// the subtree of the filter's `within` is too large to be looked up.
     pub fn read_tuples(&self, request: ReadTuples) -> Result<TupleReader, Error> {
         let pinned = self.pin(&request.consistency)?;
         let snapshot = pinned.snapshot;
         let in_force = self.schemas.of(&self.store, &snapshot, &self.limits)?.ok_or_else(no_schema)?;
         judge_filter(&in_force, &request.filter, "filter")?;
         let dictionary = self.store.dictionary();
-        let scan = RowScan::new(&request.filter, &self.store.names(), |of, id| dictionary.number(of, id))?;
+        let mut scan = RowScan::new(&request.filter, &self.store.names(), |of, id| dictionary.number(of, id))?;
         let seal = CursorSeal::new(self.token(snapshot.revision()), format!("{:?}", request.filter));
         let after = match &request.cursor {
             None => None,
             Some(text) => Some(seal.open(text, snapshot.revision())?),
         };
-        Ok(TupleReader { store: self.store.clone(), snapshot, now: self.clock.now(), scan, range: 0, after, seal })
+        let now = self.clock.now();
+        let within = match &mut scan {
+            Some(scan) => {
+                let view = View::new(snapshot.clone(), now);
+                confine(scan, &in_force, &view, &self.limits, &Cancel::default())?
+            }
+            None => None,
+        };
+        Ok(TupleReader { store: self.store.clone(), snapshot, now, scan, within, range: 0, after, seal })
     }
 }
 
@@ -85,6 +109,7 @@ impl TupleReader {
         let Some(scan) = &self.scan else { return Ok(page) };
         let mut context_bytes = 0;
         let mut keys = Vec::new();
+        let mut after = self.after;
         while let Some(prefix) = scan.prefixes.get(self.range)
             && keys.len() < rows_max
         {
@@ -93,19 +118,39 @@ impl TupleReader {
                 self.range += 1;
                 continue;
             }
-            let mut full = false;
-            self.snapshot.rows(scan.direction, prefix, self.after.as_ref(), |key, value| {
-                if scan.matches(&key) && value.is_live(self.now) {
-                    context_bytes += value.caveat.as_ref().map_or(0, |caveat| caveat.context.len());
-                    keys.push((key, value));
-                    full = keys.len() >= rows_max || context_bytes >= PAGE_CONTEXT_BYTES;
+            let mut end = RangeEnd::Over;
+            self.snapshot.rows(scan.direction, prefix, after.as_ref(), |key, value| {
+                match scan.fit(&key) {
+                    Fit::Yes if value.is_live(self.now) => {}
+                    Fit::Yes | Fit::No => return Ok(ControlFlow::Continue(())),
+                    Fit::NotUpTo(last) => {
+                        end = RangeEnd::GoOnAfter(last);
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    Fit::NoMore => return Ok(ControlFlow::Break(())),
                 }
-                Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                match self.within.as_mut().map_or(Ok(true), |within| within.has(&key)) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(ControlFlow::Continue(())),
+                    Err(error) => {
+                        end = RangeEnd::Failed(error);
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                context_bytes += value.caveat.as_ref().map_or(0, |caveat| caveat.context.len());
+                keys.push((key, value));
+                if keys.len() >= rows_max || context_bytes >= PAGE_CONTEXT_BYTES {
+                    end = RangeEnd::Full;
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(ControlFlow::Continue(()))
             })?;
-            if full {
-                break;
+            match end {
+                RangeEnd::Over => self.range += 1,
+                RangeEnd::GoOnAfter(last) => after = Some(last),
+                RangeEnd::Full => break,
+                RangeEnd::Failed(error) => return Err(error),
             }
-            self.range += 1;
         }
         for (key, value) in keys {
             let bytes = match scan.direction {

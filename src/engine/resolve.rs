@@ -333,6 +333,10 @@ pub(super) fn judge_filter(in_force: &InForce, filter: &TupleFilter, field: &str
             }
         }
     }
+    if let Some(root) = &filter.within {
+        let field = at("within.type");
+        schema.resolve_type(Side::Object, &root.object_type).map_err(|refusal| refused(&refusal, field))?;
+    }
     if let Some(subject) = &filter.subject {
         schema
             .resolve_type(Side::Subject, &subject.subject_type)

@@ -1,11 +1,12 @@
-//! WriteTuples and DeleteTuples: bounded, no tuple twice, each one the schema in force has a place for; then the
+//! WriteTuples, DeleteTuples and DeleteSubtree: bounded, no tuple twice, each one the schema in force has a place for; then the
 //! committer judges what only it can know.
 
 use super::resolve::{judge_filter, refused};
 use super::schemas::{InForce, no_schema};
 use super::{Engine, Error, Kind};
-use crate::model::{Precondition, Revision, TupleFilter, TupleUpdate, UpdateKind};
-use crate::store::{self, Change, Commit, Committed};
+use crate::model::{ObjectRef, Precondition, Revision, TupleFilter, TupleUpdate, UpdateKind};
+use crate::schema::Side;
+use crate::store::{self, Beyond, Change, Commit, Committed};
 use hashbrown::HashSet;
 use std::sync::Arc;
 
@@ -30,13 +31,35 @@ pub struct DeleteTuples {
     /// Judged inside the commit.
     pub preconditions: Vec<Precondition>,
     pub metadata: Metadata,
+    /// Judges and counts, and removes nothing.
+    pub dry_run: bool,
+    /// Removes at most so many, 1 to `delete_tuples_max`, and leaves the others: call again until fewer are removed. Of a
+    /// subtree the deepest go first, so what is left is still in it. `None`: all, or none if more than
+    /// `delete_tuples_max` match.
+    pub limit: Option<usize>,
+}
+
+/// Removal of the tuples of an object and of every object beneath it by `parent` relations. Tuples of other objects in
+/// which these are subjects stay.
+#[derive(Debug, Clone)]
+pub struct DeleteSubtree {
+    /// An object of a type without `parent` relations towards it is a subtree by itself.
+    pub root: ObjectRef,
+    /// Judged inside the commit.
+    pub preconditions: Vec<Precondition>,
+    pub metadata: Metadata,
+    /// As of [`DeleteTuples`].
+    pub dry_run: bool,
+    /// As of [`DeleteTuples`].
+    pub limit: Option<usize>,
 }
 
 /// What a removal came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deleted {
+    /// Of the removal; of the state it was judged at, for a dry run.
     pub revision: Revision,
-    /// Tuples removed.
+    /// Tuples removed, or that would be.
     pub count: u64,
 }
 
@@ -90,18 +113,45 @@ impl Engine {
             let message = "an empty filter would remove every tuple; give at least one part";
             return Err(Error::invalid("filter", "", message));
         }
+        self.delete(&request, |in_force| judge_filter(in_force, &request.filter, "filter"))
+    }
+
+    /// Removes the tuples of an object and of all beneath it, in one revision. What is beneath it is judged inside the
+    /// commit, so an object that is moved in or out meanwhile is removed or left as a whole.
+    pub fn delete_subtree(&self, request: DeleteSubtree) -> Result<Deleted, Error> {
+        let DeleteSubtree { root, preconditions, metadata, dry_run, limit } = request;
+        let of = root.object_type.clone();
+        let filter = TupleFilter { within: Some(root), ..TupleFilter::default() };
+        self.delete(&DeleteTuples { filter, preconditions, metadata, dry_run, limit }, |in_force| {
+            let known = in_force.schema.resolve_type(Side::Object, &of);
+            known.map_err(|refusal| refused(&refusal, "root.type")).map(drop)
+        })
+    }
+
+    fn delete(
+        &self,
+        request: &DeleteTuples,
+        judge_names: impl Fn(&InForce) -> Result<(), Error>,
+    ) -> Result<Deleted, Error> {
+        let most = self.limits.delete_tuples_max;
+        if let Some(limit) = request.limit.filter(|limit| *limit == 0 || *limit > most) {
+            let message = format!("not between 1 and {most}");
+            return Err(Error::invalid("limit", &limit.to_string(), message));
+        }
         let metadata = self.metadata(&request.metadata)?;
         let committed = self.commit(|in_force| {
-            judge_filter(in_force, &request.filter, "filter")?;
+            judge_names(in_force)?;
             self.judge_preconditions(in_force, &request.preconditions)?;
+            let beyond = if request.limit.is_some() { Beyond::Left } else { Beyond::Refused };
+            let limit = request.limit.unwrap_or(most);
             Ok(Commit {
                 schema_revision: in_force.revision,
                 parents: in_force.parents.clone(),
                 preconditions: request.preconditions.clone(),
                 precondition_rows_max: self.limits.precondition_rows_max,
-                change: Change::DeleteMatching { filter: request.filter.clone(), limit: self.limits.delete_tuples_max },
+                change: Change::DeleteMatching { filter: request.filter.clone(), limit, beyond },
                 metadata: metadata.clone(),
-                only_judge: false,
+                only_judge: request.dry_run,
             })
         })?;
         Ok(Deleted { revision: committed.revision, count: committed.changed })

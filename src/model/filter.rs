@@ -1,6 +1,6 @@
 //! Which tuples are meant: filters, preconditions over them, and updates.
 
-use super::{ObjectId, RelationName, RelationTuple, SubjectRef, TupleKey, TypeName};
+use super::{ObjectId, ObjectRef, RelationName, RelationTuple, SubjectRef, TupleKey, TypeName};
 
 /// Matches tuples whose parts equal every part given; a part not given matches all.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
@@ -10,6 +10,8 @@ pub struct TupleFilter {
     pub object_id: Option<ObjectId>,
     pub relation: Option<RelationName>,
     pub subject: Option<SubjectFilter>,
+    /// Tuples whose object is this one or beneath it, by `parent` relations.
+    pub within: Option<ObjectRef>,
 }
 
 /// Matches the subjects of a type.
@@ -66,6 +68,7 @@ impl TupleFilter {
             object_id: Some(key.object.id.clone()),
             relation: Some(key.relation.clone()),
             subject: Some(subject),
+            within: None,
         }
     }
 }

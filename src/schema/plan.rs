@@ -392,8 +392,8 @@ mod tests {
     #[test]
     fn only_parent_relations_link_and_both_ways_are_the_same_links() {
         let (plan, numbers) = plan(
-            "use hierarchy definition org {} definition folder { parent up: folder | org relation near: folder }
-             definition doc { parent home: folder parent also: folder relation org: org }",
+            "use hierarchy definition org {} definition folder { parent up: folder | org; relation near: folder }
+             definition doc { parent home: folder; parent also: folder; relation org: org }",
         );
         let of = |name: &str| numbers.type_number(name).unwrap();
         let links = |links: &[ParentLink]| {

@@ -113,6 +113,18 @@ impl Db {
         scan_range(self.borrow_owner(), family, ReadOptions::default(), &from, &after_prefix(prefix), each)
     }
 
+    /// Everything under a prefix after a key, newest state.
+    pub fn scan_after(
+        &self,
+        family: &ColumnFamily,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let from = after.map_or_else(|| prefix.to_vec(), |after| [after, &[0]].concat());
+        scan_range(self.borrow_owner(), family, ReadOptions::default(), &from, &after_prefix(prefix), each)
+    }
+
     /// The last key under a prefix, newest state.
     pub fn last_key(&self, family: &ColumnFamily, prefix: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let mut options = ReadOptions::default();

@@ -34,6 +34,9 @@ pub enum Error {
     /// A write whose ancestors are too many to look through.
     #[error("more than {limit} ancestors would have to be visited")]
     TooManyAncestors { limit: usize },
+    /// A subtree with more objects than a commit may visit.
+    #[error("the subtree has more than {limit} objects")]
+    SubtreeTooLarge { limit: usize },
     /// One replacement would change more tuples than it may.
     #[error("more than {limit} tuples would change")]
     TooManyChanges { limit: usize },

@@ -1,21 +1,26 @@
-//! The resource hierarchy: no object is its own ancestor.
+//! The resource hierarchy as a commit sees it: no object is its own ancestor; and what is beneath an object.
 //!
 //! INVARIANT: over the rows of `parent` relations there is no cycle. A write that would close one is refused inside
 //! the commit, where alone all of the data is known; so is a schema that makes `parent` of relations that have one.
 
 use super::error::Error;
 use super::judge::each_row;
-use super::keys::RowKey;
-use super::overlay::Overlay;
+use super::keys::{ROW_KEY_BYTES, RowKey};
+use super::overlay::{FormKey, Overlay};
+use super::row::RowValue;
 use super::scan::forward_prefix;
 use super::snapshot::Direction;
-use crate::model::{MemberNum, ObjectNum, TypeNum};
+use crate::model::{MemberNum, ObjectNum, SubjectKind, Timestamp, TypeNum};
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// Ancestors that one commit may visit: bounds how long it holds the committer.
 const ANCESTORS_MAX: usize = 1_000_000;
+/// Objects of one subtree that a commit may visit, for the same reason.
+pub const SUBTREE_MAX: usize = 1_000_000;
+/// Children read at a time.
+const CHILDREN: usize = 1_024;
 
 type Object = (TypeNum, ObjectNum);
 
@@ -98,11 +103,17 @@ impl<'o, 's> Parents<'o, 's> {
         Ok(children.values().flatten().map(|(_, key)| *key).min())
     }
 
+    /// Objects visited so far.
+    pub fn visited(&self) -> usize {
+        self.visited
+    }
+
     fn subject(&self, key: &RowKey) -> Result<Object, Error> {
         Ok((self.overlay.names().member(key.subject.member)?.of, key.subject.object))
     }
 
-    fn reaches(&mut self, from: Object, to: Object) -> Result<bool, Error> {
+    /// Whether an object is among those that another reaches along the relations, or is it.
+    pub fn reaches(&mut self, from: Object, to: Object) -> Result<bool, Error> {
         let mut seen = HashSet::new();
         let mut stack = vec![from];
         // Bounded by ANCESTORS_MAX.
@@ -138,5 +149,139 @@ impl<'o, 's> Parents<'o, 's> {
         let is_here = |key: &RowKey| key.relation == relation && key.object == object;
         rows.extend(self.changed.iter().filter(|(key, is_there)| **is_there && is_here(key)).map(|(key, _)| *key));
         Ok(rows)
+    }
+}
+
+/// The objects of a subtree, each after all that are beneath it, with the group's own rows counted in.
+///
+/// INVARIANT: when it is left early, every object not yet given hangs beneath the root by objects not yet given.
+pub struct Descent<'o, 's> {
+    overlay: &'o Overlay<'s>,
+    now: Timestamp,
+    parents: &'o [MemberNum],
+    /// Of each type, the relations in which rows name it as a parent.
+    naming: HashMap<TypeNum, Vec<MemberNum>>,
+    objects_max: usize,
+    /// Children by the group's own rows.
+    added: HashMap<Object, Vec<Object>>,
+    seen: HashSet<Object>,
+    /// From the root down to where the walk is.
+    path: Vec<Level>,
+}
+
+struct Level {
+    object: Object,
+    /// Relations whose rows are yet to be read; of the last, those after the key.
+    relations: Vec<MemberNum>,
+    after: Option<[u8; ROW_KEY_BYTES]>,
+    /// Children that were read and not gone down to.
+    children: Vec<Object>,
+}
+
+impl<'o, 's> Descent<'o, 's> {
+    /// From a root down, by these relations. More objects than `objects_max` are an error.
+    pub fn new(
+        overlay: &'o Overlay<'s>,
+        parents: &'o [MemberNum],
+        root: Object,
+        now: Timestamp,
+        objects_max: usize,
+    ) -> Result<Descent<'o, 's>, Error> {
+        let mut added: HashMap<Object, Vec<Object>> = HashMap::new();
+        for (key, value) in overlay.rows() {
+            if parents.contains(&key.relation) && value.as_ref().is_some_and(|value| value.is_live(now)) {
+                let names = overlay.names();
+                let parent = (names.member(key.subject.member)?.of, key.subject.object);
+                added.entry(parent).or_default().push((names.member(key.relation)?.of, key.object));
+            }
+        }
+        let (naming, seen, path) = (HashMap::new(), HashSet::new(), Vec::new());
+        let mut descent = Descent { overlay, now, parents, naming, objects_max, added, seen, path };
+        descent.enter(root)?;
+        Ok(descent)
+    }
+
+    /// The next object, with one that it is a child of; `None` after the root, which has none. Takes what it looks through from `rows_left`.
+    pub fn next(&mut self, rows_left: &mut usize) -> Result<Option<(Object, Option<Object>)>, Error> {
+        // Bounded by `objects_max`: each turn enters an object, leaves one, or reads children that are entered next.
+        while let Some(level) = self.path.last_mut() {
+            if let Some(child) = level.children.pop() {
+                self.enter(child)?;
+            } else if let Some(relation) = level.relations.last().copied() {
+                level.read(relation, self.overlay, self.now, rows_left)?;
+            } else {
+                let left = self.path.pop();
+                let parent = self.path.last().map(|level| level.object);
+                return Ok(left.map(|level| (level.object, parent)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn enter(&mut self, object: Object) -> Result<(), Error> {
+        if !self.seen.insert(object) {
+            return Ok(());
+        }
+        if self.seen.len() > self.objects_max {
+            return Err(Error::SubtreeTooLarge { limit: self.objects_max });
+        }
+        let relations = self.naming(object.0)?;
+        let children = self.added.remove(&object).unwrap_or_default();
+        self.path.push(Level { object, relations, after: None, children });
+        Ok(())
+    }
+
+    /// The counters know in which relations a type stands: where it never does, nothing is read.
+    fn naming(&mut self, of: TypeNum) -> Result<Vec<MemberNum>, Error> {
+        if let Some(relations) = self.naming.get(&of) {
+            return Ok(relations.clone());
+        }
+        let unnamed = || Error::Corrupt(format!("type number {} has no `...`", of.0));
+        let subject = self.overlay.names().itself(of).ok_or_else(unnamed)?;
+        let count = |relation: &MemberNum| {
+            let form = FormKey { relation: *relation, kind: SubjectKind::Plain, subject, caveat: 0, expires: false };
+            self.overlay.count(&form)
+        };
+        let relations: Vec<MemberNum> = self.parents.iter().copied().filter(|relation| count(relation) > 0).collect();
+        self.naming.insert(of, relations.clone());
+        Ok(relations)
+    }
+}
+
+impl Level {
+    /// Reads the next committed children by the relation that is last in line.
+    fn read(
+        &mut self,
+        relation: MemberNum,
+        overlay: &Overlay<'_>,
+        now: Timestamp,
+        rows_left: &mut usize,
+    ) -> Result<(), Error> {
+        let names = overlay.names();
+        let unnamed = || Error::Corrupt(format!("type number {} has no `...`", self.object.0.0));
+        let mut prefix = forward_prefix(names.itself(self.object.0).ok_or_else(unnamed)?, Some(self.object.1));
+        prefix.push(SubjectKind::Plain as u8);
+        prefix.extend_from_slice(&relation.0.to_be_bytes());
+        let child_type = names.member(relation)?.of;
+        let db = &overlay.state().db;
+        let mut last = None;
+        let after = self.after.as_ref().map(<[u8; ROW_KEY_BYTES]>::as_slice);
+        let children = &mut self.children;
+        db.scan_after(db.families().rev, &prefix, after, |key, value| {
+            *rows_left = rows_left.checked_sub(1).ok_or(Error::PreconditionsTooWide)?;
+            let key = RowKey::from_reverse(key)?;
+            // What the group says of a row counts, and was counted on entering.
+            if !overlay.rows().contains_key(&key) && RowValue::decode(value)?.is_live(now) {
+                children.push((child_type, key.object));
+            }
+            let full = children.len() >= CHILDREN;
+            last = full.then(|| key.reverse());
+            Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        if last.is_none() {
+            self.relations.pop();
+        }
+        self.after = last;
+        Ok(())
     }
 }

@@ -4,12 +4,12 @@
 
 use super::changelog::LogEntry;
 use super::error::{Error, FormCount};
-use super::hierarchy::Parents;
-use super::keys::{RowKey, SubjectKey, after_prefix, expiring_row, expiry_prefix};
+use super::hierarchy::{Descent, Parents, SUBTREE_MAX};
+use super::keys::{ROW_KEY_BYTES, RowKey, SubjectKey, after_prefix, expiring_row, expiry_prefix};
 use super::names::Names;
 use super::overlay::{FormKey, Overlay};
 use super::row::{RowCaveat, RowValue};
-use super::scan::{RowScan, forward_prefix};
+use super::scan::{RowScan, Within, forward_prefix};
 use super::snapshot::Direction;
 use crate::model::{
     CaveatName, MemberNum, ObjectId, ObjectNum, ObjectRef, Precondition, RelationName, RelationTuple, Revision,
@@ -42,8 +42,9 @@ pub struct Commit {
 pub enum Change {
     /// At most one update a key.
     Tuples(Vec<TupleUpdate>),
-    /// Removes every live tuple that matches, or none if more than `limit` do.
-    DeleteMatching { filter: TupleFilter, limit: usize },
+    /// Removes every live tuple that matches; what becomes of it if more than `limit` do, `beyond` says. Within a
+    /// subtree the deepest objects come first, so that what is left is still in it.
+    DeleteMatching { filter: TupleFilter, limit: usize, beyond: Beyond },
     /// Leaves exactly these tuples live in the object's relation, or changes nothing if more than `limit` would change.
     /// No two tuples have the same key, and all are of this object and relation.
     ReplaceSubjects { object: ObjectRef, relation: RelationName, tuples: Vec<RelationTuple>, limit: usize },
@@ -51,6 +52,15 @@ pub enum Change {
     Schema(NewSchema),
     /// Removes up to `limit` tuples that have ended.
     CollectExpired { limit: usize },
+}
+
+/// What is done when more tuples match than may be removed at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// Nothing: the request is refused.
+    Refused,
+    /// As many as may be are removed, and the others left.
+    Left,
 }
 
 /// A schema to be put in force.
@@ -94,7 +104,7 @@ pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<V
     let mut rows_left = commit.precondition_rows_max;
     for (index, precondition) in commit.preconditions.iter().enumerate() {
         let (Precondition::MustMatch(filter) | Precondition::MustNotMatch(filter)) = precondition;
-        let matches = !matching(overlay, filter, now, 1, &mut rows_left)?.is_empty();
+        let matches = !matching(overlay, filter, &commit.parents, now, 1, &mut rows_left)?.is_empty();
         let holds = match precondition {
             Precondition::MustMatch(_) => matches,
             Precondition::MustNotMatch(_) => !matches,
@@ -106,12 +116,15 @@ pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<V
     let mark = LogEntry::Mark { at: now, metadata: commit.metadata.clone() };
     match &commit.change {
         Change::Tuples(updates) => judge_tuples(overlay, updates, &commit.parents, now, mark),
-        Change::DeleteMatching { filter, limit } => {
+        Change::DeleteMatching { filter, limit, beyond } => {
             // What matches is bounded by `limit`; what does not is passed over.
             let mut rows_left = usize::MAX;
-            let rows = matching(overlay, filter, now, limit.saturating_add(1), &mut rows_left)?;
+            let mut rows = matching(overlay, filter, &commit.parents, now, limit.saturating_add(1), &mut rows_left)?;
             if rows.len() > *limit {
-                return Err(Error::TooManyTuples { limit: *limit });
+                match beyond {
+                    Beyond::Refused => return Err(Error::TooManyTuples { limit: *limit }),
+                    Beyond::Left => rows.truncate(*limit),
+                }
             }
             let changed = rows.len() as u64;
             let removals = rows.into_iter().map(|(key, value)| LogEntry::Remove { key, value });
@@ -385,6 +398,7 @@ fn form_key(names: &Names, form: &Form) -> Option<FormKey> {
 fn matching(
     overlay: &Overlay<'_>,
     filter: &TupleFilter,
+    parents: &[MemberNum],
     now: Timestamp,
     limit: usize,
     rows_left: &mut usize,
@@ -394,22 +408,122 @@ fn matching(
         Err(_) => Ok(None),
     };
     let Some(scan) = RowScan::new(filter, overlay.names(), number)? else { return Ok(Vec::new()) };
-    let mut rows = Vec::new();
-    for prefix in &scan.prefixes {
-        if rows.len() >= limit {
-            break;
+    let scan = &scan;
+    let mut matching = Matching {
+        overlay,
+        scan,
+        parents,
+        above: None,
+        place: Place::default(),
+        now,
+        limit,
+        rows_left,
+        rows: Vec::new(),
+    };
+    match scan.within() {
+        Some(Within::Subtree(root)) => matching.beneath(root)?,
+        Some(Within::Ancestors(root)) => {
+            matching.above = Some((Parents::new(overlay, parents, BTreeMap::new())?, root));
+            matching.ranges()?;
         }
-        each_row(overlay, scan.direction, prefix, |key| {
-            *rows_left = rows_left.checked_sub(1).ok_or(Error::PreconditionsTooWide)?;
-            if scan.matches(&key)
-                && let Some(value) = overlay.row(&key)?.filter(|value| value.is_live(now))
-            {
-                rows.push((key, value));
-            }
-            Ok(if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        })?;
+        None => matching.ranges()?,
     }
-    Ok(rows)
+    Ok(matching.rows)
+}
+
+/// Rows that match, up to `limit`.
+struct Matching<'a, 's> {
+    overlay: &'a Overlay<'s>,
+    scan: &'a RowScan,
+    parents: &'a [MemberNum],
+    /// The root that each row's object must be, or reach.
+    above: Option<(Parents<'a, 's>, (TypeNum, ObjectNum))>,
+    place: Place,
+    now: Timestamp,
+    limit: usize,
+    rows_left: &'a mut usize,
+    rows: Vec<(RowKey, RowValue)>,
+}
+
+/// A row that puts an object into the subtree is taken after all others of the object: were the work cut before it, the
+/// others would have to be found again.
+#[derive(Default)]
+struct Place {
+    /// A parent of the object, in the subtree.
+    parent: Option<(TypeNum, ObjectNum)>,
+    /// The first row that names it as such.
+    row: Option<(RowKey, RowValue)>,
+}
+
+impl Place {
+    fn is_by(&self, key: &RowKey, parents: &[MemberNum], names: &Names) -> Result<bool, Error> {
+        let Some(parent) = self.parent else { return Ok(false) };
+        let named = (names.member(key.subject.member)?.of, key.subject.object);
+        Ok(named == parent && parents.contains(&key.relation))
+    }
+}
+
+impl Matching<'_, '_> {
+    fn ranges(&mut self) -> Result<(), Error> {
+        let scan = self.scan;
+        for prefix in &scan.prefixes {
+            self.range(scan.direction, prefix)?;
+        }
+        Ok(())
+    }
+
+    /// Object by object, the deepest first.
+    fn beneath(&mut self, root: (TypeNum, ObjectNum)) -> Result<(), Error> {
+        let mut descent = Descent::new(self.overlay, self.parents, root, self.now, SUBTREE_MAX)?;
+        let mut relations_of: HashMap<TypeNum, Vec<MemberNum>> = HashMap::new();
+        while self.rows.len() < self.limit
+            && let Some(((of, object), parent)) = descent.next(self.rows_left)?
+        {
+            self.place = Place { parent, row: None };
+            let meant = || self.scan.relations_of(of, self.overlay.names());
+            for relation in relations_of.entry(of).or_insert_with(meant).iter() {
+                self.range(Direction::Forward, &forward_prefix(*relation, Some(object)))?;
+            }
+            if self.rows.len() < self.limit {
+                self.rows.extend(self.place.row.take());
+            }
+        }
+        Ok(())
+    }
+
+    fn range(&mut self, direction: Direction, prefix: &[u8]) -> Result<(), Error> {
+        let Matching { overlay, scan, parents, above, place, now, limit, rows_left, rows } = self;
+        if rows.len() >= *limit {
+            return Ok(());
+        }
+        let mut spend = |count: usize| -> Result<(), Error> {
+            **rows_left = rows_left.checked_sub(count).ok_or(Error::PreconditionsTooWide)?;
+            Ok(())
+        };
+        each_row(overlay, direction, prefix, |key| {
+            spend(1)?;
+            if scan.matches(&key)
+                && let Some(value) = overlay.row(&key)?.filter(|value| value.is_live(*now))
+            {
+                let is_within = match above {
+                    None => true,
+                    Some((climb, root)) => {
+                        let before = climb.visited();
+                        let object = (overlay.names().member(key.relation)?.of, key.object);
+                        let reaches = climb.reaches(object, *root)?;
+                        spend(climb.visited() - before)?;
+                        reaches
+                    }
+                };
+                if is_within && place.row.is_none() && place.is_by(&key, parents, overlay.names())? {
+                    place.row = Some((key, value));
+                } else if is_within {
+                    rows.push((key, value));
+                }
+            }
+            Ok(if rows.len() < *limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })
+    }
 }
 
 /// Every row under a prefix that is committed or of this group, each once, in no promised order. A row that the group
@@ -424,9 +538,18 @@ pub(super) fn each_row(
         Direction::Forward => key.forward().starts_with(prefix),
         Direction::Reverse => key.reverse().starts_with(prefix),
     };
-    for key in overlay.rows().keys().filter(|key| in_range(key)) {
-        if each(*key)?.is_break() {
-            return Ok(());
+    let mut first = [0; ROW_KEY_BYTES];
+    if direction == Direction::Forward {
+        first.iter_mut().zip(prefix).for_each(|(byte, given)| *byte = *given);
+    }
+    for (key, _) in overlay.rows().range(RowKey::from_forward(&first)?..) {
+        if in_range(key) {
+            if each(*key)?.is_break() {
+                return Ok(());
+            }
+        } else if direction == Direction::Forward {
+            // They stand in this order, so the range is over.
+            break;
         }
     }
     let db = &overlay.state().db;
@@ -547,4 +670,262 @@ pub fn tuple_key(
         (SubjectKind::Plain | SubjectKind::Wildcard, Some(_)) | (SubjectKind::Userset, None) => return Err(corrupt()),
     };
     Ok(TupleKey { object, relation: relation.name.clone().ok_or_else(corrupt)?, subject })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Db, Dictionary, load_state, overlay::State};
+    use std::collections::BTreeSet;
+
+    const NODES: usize = 12;
+
+    /// A state on the disk, to be read under a group in the making.
+    struct World {
+        state: State,
+        parents: Arc<[MemberNum]>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new() -> World {
+            let folder = tempfile::tempdir().unwrap();
+            let db = Arc::new(Db::open_at(folder.path()).unwrap());
+            let state = load_state(db.clone(), Arc::new(Dictionary::new(db))).unwrap();
+            let mut world = World { state, parents: Arc::default(), _folder: folder };
+            let names = |names: &[&str]| names.iter().map(|name| RelationName::new(*name).unwrap()).collect();
+            let node = TypeName::new("node").unwrap();
+            world.commit(Change::Schema(NewSchema {
+                text: "a schema".to_owned(),
+                names: vec![
+                    (TypeName::new("user").unwrap(), Vec::new()),
+                    (node.clone(), names(&["viewer", "up", "near", "also"])),
+                ],
+                caveats: Vec::new(),
+                must_be_empty: Vec::new(),
+                new_parents: Vec::new(),
+            }));
+            let of = world.state.names.type_number("node").unwrap();
+            let number = |name: &str| world.state.names.member_number(of, name).unwrap();
+            world.parents = Arc::new([number("up"), number("also")]);
+            world
+        }
+
+        fn request(&self, overlay: &Overlay<'_>, change: Change) -> Commit {
+            Commit {
+                schema_revision: overlay.schema_revision(),
+                preconditions: Vec::new(),
+                precondition_rows_max: 0,
+                change,
+                parents: self.parents.clone(),
+                metadata: Box::default(),
+                only_judge: false,
+            }
+        }
+
+        fn commit(&mut self, change: Change) {
+            let mut overlay = Overlay::new(&self.state);
+            let request = self.request(&overlay, change);
+            for entry in judge(&overlay, &request, Timestamp::MIN).unwrap_or_else(|error| panic!("{error}")).entries {
+                overlay.apply(entry).unwrap();
+            }
+            let mut sealed = overlay.seal().unwrap();
+            self.state.db.borrow_owner().write(sealed.take_batch()).unwrap();
+            sealed.settle(&mut self.state);
+        }
+
+        /// Takes a change into the group; the keys of the rows it removed.
+        fn take(&self, overlay: &mut Overlay<'_>, change: Change) -> Vec<RowKey> {
+            let request = self.request(overlay, change);
+            let verdict = judge(overlay, &request, Timestamp::MIN).unwrap_or_else(|error| panic!("{error}"));
+            let mut removed = Vec::new();
+            for entry in verdict.entries {
+                if let LogEntry::Remove { key, .. } = &entry {
+                    removed.push(*key);
+                }
+                overlay.apply(entry).unwrap();
+            }
+            removed
+        }
+    }
+
+    fn parsed(text: &str) -> RelationTuple {
+        text.parse().unwrap()
+    }
+
+    /// Tuples as text whose object is the root or reaches it by `up` and `also`, the naive way.
+    fn beneath(tuples: &BTreeSet<String>, root: &str) -> BTreeSet<String> {
+        let mut within = BTreeSet::from([root.to_owned()]);
+        // Bounded: ends when nothing is added.
+        loop {
+            let keys = tuples.iter().map(|text| parsed(text).key);
+            let parents = keys.filter(|key| ["up", "also"].contains(&key.relation.as_str()));
+            let next: BTreeSet<String> = parents
+                .filter(|key| within.contains(&key.subject.to_string()))
+                .map(|key| key.object.to_string())
+                .filter(|child| !within.contains(child))
+                .collect();
+            if next.is_empty() {
+                return tuples
+                    .iter()
+                    .filter(|text| within.contains(&parsed(text).key.object.to_string()))
+                    .cloned()
+                    .collect();
+            }
+            within.extend(next);
+        }
+    }
+
+    fn within(root: &str) -> TupleFilter {
+        TupleFilter { within: Some(root.parse().unwrap()), ..TupleFilter::default() }
+    }
+
+    /// Random tuples, some on the disk and some, with removals, in the group.
+    fn grown(world: &mut World, random: &mut dyn FnMut(usize) -> usize) -> (Vec<TupleUpdate>, BTreeSet<String>) {
+        let mut tuples = BTreeSet::new();
+        let mut of_group = Vec::new();
+        for step in 0..8 {
+            let mut updates = BTreeMap::new();
+            for _ in 0..NODES {
+                let child = 1 + random(NODES - 1);
+                let text = match random(6) {
+                    0 | 1 => format!("node:n{child}#up@node:n{}", random(child)),
+                    2 => format!("node:n{child}#also@node:n{}", random(child)),
+                    3 => format!("node:n{child}#near@node:n{}", random(NODES)),
+                    _ => format!("node:n{}#viewer@user:u{}", random(NODES), random(2)),
+                };
+                let kind = if random(4) == 0 { UpdateKind::Delete } else { UpdateKind::Touch };
+                updates.insert(text, kind);
+            }
+            for (text, kind) in &updates {
+                match kind {
+                    UpdateKind::Delete => tuples.remove(text),
+                    UpdateKind::Create | UpdateKind::Touch => tuples.insert(text.clone()),
+                };
+            }
+            let updates = updates.into_iter().map(|(text, kind)| TupleUpdate { kind, tuple: parsed(&text) }).collect();
+            if step < 4 {
+                world.commit(Change::Tuples(updates));
+            } else {
+                of_group.push(updates);
+            }
+        }
+        (of_group.concat(), tuples)
+    }
+
+    fn each_world(mut each: impl FnMut(&World, &mut Overlay<'_>, BTreeSet<String>, u64)) {
+        for seed in 1..=12_u64 {
+            let mut state = seed;
+            let mut random = move |below: usize| {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                (state >> 33) as usize % below
+            };
+            let mut world = World::new();
+            let (of_group, tuples) = grown(&mut world, &mut random);
+            let mut overlay = Overlay::new(&world.state);
+            for update in of_group {
+                world.take(&mut overlay, Change::Tuples(vec![update]));
+            }
+            each(&world, &mut overlay, tuples, seed);
+        }
+    }
+
+    fn keys(overlay: &Overlay<'_>, tuples: &BTreeSet<String>) -> BTreeSet<RowKey> {
+        tuples.iter().map(|text| find_key(overlay, &parsed(text).key).unwrap().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_subtree_is_judged_over_what_the_group_has_accepted() {
+        each_world(|world, overlay, tuples, seed| {
+            for root in (0..NODES).map(|n| format!("node:n{n}")) {
+                let due = keys(overlay, &beneath(&tuples, &root));
+                let change = Change::DeleteMatching { filter: within(&root), limit: 1_000, beyond: Beyond::Refused };
+                let verdict = judge(overlay, &world.request(overlay, change), Timestamp::MIN).unwrap();
+                let removed = verdict.entries.iter().filter_map(|entry| match entry {
+                    LogEntry::Remove { key, .. } => Some(*key),
+                    LogEntry::Mark { .. }
+                    | LogEntry::Put { .. }
+                    | LogEntry::Expire { .. }
+                    | LogEntry::Id { .. }
+                    | LogEntry::Name(_)
+                    | LogEntry::Schema { .. } => None,
+                });
+                let removed: Vec<RowKey> = removed.collect();
+                assert_eq!(removed.len(), due.len(), "seed {seed} {root}");
+                assert_eq!(BTreeSet::from_iter(removed), due, "seed {seed} {root}");
+                // By a subject, whose rows ask for their ancestors.
+                let subject = TupleFilter::exactly(&parsed("node:n0#viewer@user:u0").key).subject;
+                let due: BTreeSet<String> = beneath(&tuples, &root);
+                let due = keys(overlay, &due.into_iter().filter(|text| text.ends_with("@user:u0")).collect());
+                let (mut rows_left, filter) = (usize::MAX, TupleFilter { subject, ..within(&root) });
+                let rows = matching(overlay, &filter, &world.parents, Timestamp::MIN, 1_000, &mut rows_left).unwrap();
+                assert_eq!(rows.into_iter().map(|(key, _)| key).collect::<BTreeSet<_>>(), due, "seed {seed} {root}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_a_cut_deletion_leaves_is_still_in_the_subtree() {
+        each_world(|world, overlay, mut tuples, seed| {
+            let root = "node:n0";
+            let all = beneath(&tuples, root).len();
+            let mut removed = 0;
+            // Bounded: each turn removes three, or is the last.
+            loop {
+                let within_before = beneath(&tuples, root);
+                let by_key: BTreeMap<RowKey, String> = tuples
+                    .iter()
+                    .map(|text| (find_key(overlay, &parsed(text).key).unwrap().unwrap(), text.clone()))
+                    .collect();
+                let change = Change::DeleteMatching { filter: within(root), limit: 3, beyond: Beyond::Left };
+                let gone = world.take(overlay, change);
+                removed += gone.len();
+                let gone: BTreeSet<String> = gone.iter().map(|key| by_key[key].clone()).collect();
+                tuples = &tuples - &gone;
+                assert_eq!(beneath(&tuples, root), &within_before - &gone, "seed {seed}");
+                if gone.len() < 3 {
+                    break;
+                }
+            }
+            assert!(beneath(&tuples, root).is_empty(), "seed {seed}");
+            assert_eq!(removed, all, "seed {seed}");
+        });
+    }
+
+    #[test]
+    fn a_subtree_is_bounded_in_objects_and_a_precondition_in_rows() {
+        let mut world = World::new();
+        let updates = (1..20).map(|n| format!("node:n{n}#up@node:n{}", n / 2));
+        let touch = |text: String| TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(&text) };
+        world.commit(Change::Tuples(updates.map(touch).collect()));
+        let overlay = Overlay::new(&world.state);
+        let of = world.state.names.type_number("node").unwrap();
+        let root = (of, overlay.number(of, &ObjectId::new("n0").unwrap()).unwrap().unwrap());
+        let visited = |objects_max: usize, mut rows_left: usize| {
+            let mut descent = Descent::new(&overlay, &world.parents, root, Timestamp::MIN, objects_max)?;
+            let mut count = 0;
+            while descent.next(&mut rows_left)?.is_some() {
+                count += 1;
+            }
+            Ok::<usize, Error>(count)
+        };
+        assert_eq!(visited(20, usize::MAX).unwrap(), 20);
+        assert!(matches!(visited(19, usize::MAX), Err(Error::SubtreeTooLarge { limit: 19 })));
+        assert_eq!(visited(20, 19).unwrap(), 20);
+        assert!(matches!(visited(20, 18), Err(Error::PreconditionsTooWide)));
+        let matches = |rows_max: usize, filter: TupleFilter| {
+            let mut rows_left = rows_max;
+            matching(&overlay, &filter, &world.parents, Timestamp::MIN, 1, &mut rows_left).map(|rows| rows.len())
+        };
+        // Nothing matches, so all of the subtree is looked through: each child, and each row.
+        let none = TupleFilter { relation: Some(RelationName::new("near").unwrap()), ..within("node:n0") };
+        assert_eq!(matches(38, none.clone()).unwrap(), 0);
+        assert!(matches!(matches(10, none), Err(Error::PreconditionsTooWide)));
+        // A named subject's row costs itself and its ancestors.
+        let subject = TupleFilter::exactly(&parsed("node:n19#up@node:n9").key).subject;
+        let named = |root: &str| TupleFilter { subject: subject.clone(), ..within(root) };
+        assert_eq!(matches(100, named("node:n0")).unwrap(), 1);
+        assert_eq!(matches(100, named("node:n3")).unwrap(), 0);
+        assert!(matches!(matches(4, named("node:n0")), Err(Error::PreconditionsTooWide)));
+    }
 }

@@ -25,13 +25,13 @@ pub use changelog::LogEntry;
 pub use committer::{Committed, Now, Tally};
 pub use dictionary::Dictionary;
 pub use error::{Error, FormCount};
-pub use judge::{Change, Commit, Form, NewSchema, tuple_key};
+pub use judge::{Beyond, Change, Commit, Form, NewSchema, tuple_key};
 pub use keys::{ROW_KEY_BYTES, RowKey, SubjectKey};
 pub use listeners::{Listener, Listening};
 pub use log_reader::LogPosition;
 pub use names::Names;
 pub use row::{RowCaveat, RowValue};
-pub use scan::{RowScan, forward_prefix};
+pub use scan::{Fit, RowScan, Within, forward_prefix};
 pub use snapshot::{Direction, Snapshot};
 pub use verify::Verified;
 

@@ -1,11 +1,13 @@
 //! A filter turned into key ranges and a test, so that reading by filter touches as few rows as its parts allow.
 
 use super::error::Error;
-use super::keys::RowKey;
+use super::keys::{ROW_KEY_BYTES, RowKey};
 use super::names::Names;
 use super::snapshot::Direction;
 use crate::model::{MemberNum, ObjectNum, SubjectFilter, SubjectIdFilter, SubjectKind, SubjectRelationFilter};
 use crate::model::{TupleFilter, TypeNum};
+use hashbrown::HashMap;
+use std::sync::Arc;
 
 /// What a filter means over rows. Ranges are ascending and disjoint.
 #[derive(Debug)]
@@ -16,6 +18,30 @@ pub struct RowScan {
     relations: Option<Vec<MemberNum>>,
     object: Option<ObjectNum>,
     subject: Option<SubjectTest>,
+    within: Option<(TypeNum, ObjectNum)>,
+    /// Of each relation, the objects that are meant, ascending. `None`: any.
+    objects: Option<HashMap<MemberNum, Arc<[ObjectNum]>>>,
+}
+
+/// The subtree that a filter names, with the way to judge it that touches less. What a subtree is takes a walk, so a
+/// scan alone does not judge it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Within {
+    /// The filter names an object or a subject: the objects of its rows are asked for their ancestors.
+    Ancestors((TypeNum, ObjectNum)),
+    /// It names neither: what is in the subtree is looked up first.
+    Subtree((TypeNum, ObjectNum)),
+}
+
+/// Whether a row is meant, and if not, where to look on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    Yes,
+    No,
+    /// Nor is any before the end of this object's rows.
+    NotUpTo([u8; ROW_KEY_BYTES]),
+    /// Nor is any other of its relation.
+    NoMore,
 }
 
 #[derive(Debug)]
@@ -48,7 +74,15 @@ impl RowScan {
             }
             None => None,
         };
-        let mut scan = RowScan { direction: Direction::Forward, prefixes: Vec::new(), relations, object, subject };
+        let mut within = None;
+        if let Some(root) = &filter.within {
+            let Some(of) = names.type_number(root.object_type.as_str()) else { return Ok(None) };
+            // A root that no tuple mentions has none beneath it either.
+            let Some(found) = number(of, root.id.as_str())? else { return Ok(None) };
+            within = Some((of, found));
+        }
+        let (direction, prefixes) = (Direction::Forward, Vec::new());
+        let mut scan = RowScan { direction, prefixes, relations, object, subject, within, objects: None };
         scan.choose_ranges();
         Ok(Some(scan))
     }
@@ -69,7 +103,58 @@ impl RowScan {
         self.prefixes.sort_unstable();
     }
 
-    /// Whether a row is meant.
+    /// The subtree that rows are to be in, which `matches` does not judge.
+    #[must_use]
+    pub fn within(&self) -> Option<Within> {
+        let named = self.object.is_some() || self.direction == Direction::Reverse;
+        self.within.map(|root| if named { Within::Ancestors(root) } else { Within::Subtree(root) })
+    }
+
+    /// The relations of a type that are meant.
+    #[must_use]
+    pub fn relations_of(&self, of: TypeNum, names: &Names) -> Vec<MemberNum> {
+        let meant = |relation: &MemberNum| {
+            self.relations.as_ref().is_none_or(|relations| relations.binary_search(relation).is_ok())
+        };
+        names.members_of(of).into_iter().filter(meant).collect()
+    }
+
+    /// Confines a scan that names neither object nor subject to these objects of each type, which are ascending.
+    pub fn confine(&mut self, objects: HashMap<TypeNum, Vec<ObjectNum>>, names: &Names) {
+        let mut meant = HashMap::new();
+        for (of, objects) in objects {
+            let objects: Arc<[ObjectNum]> = objects.into();
+            for relation in self.relations_of(of, names) {
+                meant.insert(relation, Arc::clone(&objects));
+            }
+        }
+        self.prefixes = meant.keys().map(|relation| forward_prefix(*relation, None)).collect();
+        self.prefixes.sort_unstable();
+        self.objects = Some(meant);
+    }
+
+    /// Whether a row is meant; if its object is not, where the next row that may be begins.
+    #[must_use]
+    pub fn fit(&self, key: &RowKey) -> Fit {
+        if let Some(objects) = &self.objects {
+            let objects = objects.get(&key.relation).map(AsRef::as_ref).unwrap_or_default();
+            let next = objects.partition_point(|object| *object < key.object);
+            match objects.get(next) {
+                None => return Fit::NoMore,
+                Some(next) if *next != key.object => {
+                    // The next is greater than another, so there is one before it.
+                    let mut last = [u8::MAX; ROW_KEY_BYTES];
+                    last[0..4].copy_from_slice(&key.relation.0.to_be_bytes());
+                    last[4..8].copy_from_slice(&next.0.saturating_sub(1).to_be_bytes());
+                    return Fit::NotUpTo(last);
+                }
+                Some(_) => {}
+            }
+        }
+        if self.matches(key) { Fit::Yes } else { Fit::No }
+    }
+
+    /// Whether a row is meant, save for the subtree it is to be in.
     #[must_use]
     pub fn matches(&self, key: &RowKey) -> bool {
         self.relations.as_ref().is_none_or(|relations| relations.binary_search(&key.relation).is_ok())

@@ -3,10 +3,14 @@
 //!
 //! INVARIANT: the model walks `parent` tuples one by one over all tuples there are; it shares nothing with the engine.
 
-use crate::engines::{TestEngine, tuple};
+use crate::engines::{TestEngine, refused, told, tuple, update, write_request};
 use crate::worlds::{Rng, number, seed};
+use procura::engine::{DeleteSubtree, DeleteTuples, Deleted, ExportTuples, Kind, Metadata, ReadTuples, WriteTuples};
 use procura::graph::View;
-use procura::model::{Cancel, Limits, ObjectNum, RelationTuple, SubjectRef, TypeNum};
+use procura::model::{
+    Cancel, Consistency, Limits, ObjectNum, ObjectRef, Precondition, RelationTuple, SubjectRef, TupleFilter, TypeNum,
+    UpdateKind,
+};
 use procura::schema::{Plan, compile};
 use procura::store::{Collector, Store};
 use procura::walk::{Beneath, Budget, ancestors, subtree};
@@ -267,4 +271,260 @@ fn a_walk_ends_where_it_is_told_to_and_where_its_budget_does() {
     let climbed =
         Beneath::of(opened.number("org:o0")).has(&opened.plan, &opened.view, opened.number("folder:f49"), &mut budget);
     assert!(climbed.is_err(), "no answer is guessed when the budget is spent");
+}
+
+fn object(text: &str) -> ObjectRef {
+    text.parse().expect("an object")
+}
+
+fn within(root: &str) -> TupleFilter {
+    TupleFilter { within: Some(object(root)), ..TupleFilter::default() }
+}
+
+/// A filter of a subtree, often with further parts taken from some tuple.
+fn random_filter(rng: &mut Rng, tuples: &[RelationTuple], all: &[String]) -> TupleFilter {
+    let exactly = TupleFilter::exactly(&rng.pick(tuples).key);
+    let mut filter = within(rng.pick::<String>(all));
+    if rng.chance(35) {
+        filter.object_type = exactly.object_type;
+        filter.object_id = exactly.object_id.filter(|_| rng.chance(40));
+    }
+    if rng.chance(35) {
+        filter.relation = exactly.relation;
+    }
+    if rng.chance(40) {
+        filter.subject = exactly.subject.map(|mut subject| {
+            subject.id = subject.id.filter(|_| rng.chance(70));
+            subject
+        });
+    }
+    filter
+}
+
+/// What of the tuples a filter means: its other parts by the engine, of which other tests tell; `within` by the model.
+fn meant(engine: &TestEngine, tuples: &[RelationTuple], filter: &TupleFilter) -> BTreeSet<String> {
+    let root = filter.within.as_ref().expect("a subtree").to_string();
+    let others = engine.read(TupleFilter { within: None, ..filter.clone() });
+    let is_within = |text: &String| is_beneath(tuples, &tuple(text).key.object.to_string(), &root);
+    others.into_iter().filter(is_within).collect()
+}
+
+/// One page after the other, each by a new reader from the last row's cursor.
+fn paged(engine: &TestEngine, filter: &TupleFilter, size: usize) -> Vec<String> {
+    let (mut rows, mut cursor) = (Vec::new(), None);
+    loop {
+        let request = ReadTuples { filter: filter.clone(), consistency: Consistency::Newest, cursor: cursor.clone() };
+        let page = engine.read_tuples(request).expect("a reader").next_page(size).expect("a page");
+        let Some(last) = page.last() else { return rows };
+        cursor = Some(last.cursor.clone());
+        rows.extend(page.into_iter().map(|row| row.tuple.to_string()));
+    }
+}
+
+fn world(rng: &mut Rng) -> (TestEngine, Vec<RelationTuple>, Vec<String>) {
+    let tuples = tree(rng);
+    let engine = TestEngine::with_schema(SCHEMA);
+    engine.touch_parsed(tuples.iter().cloned());
+    let all = objects(&tuples).into_iter().collect();
+    (engine, tuples, all)
+}
+
+#[test]
+fn a_filter_by_subtree_reads_what_is_beneath_its_root() {
+    let seed = seed("a_filter_by_subtree_reads_what_is_beneath_its_root");
+    let (mut some, mut asked) = (0, 0);
+    for n in 0..number("PROCURA_TREES", 12) {
+        let mut rng = Rng::part(seed, n);
+        let (engine, tuples, all) = world(&mut rng);
+        for _ in 0..60 {
+            let filter = random_filter(&mut rng, &tuples, &all);
+            let due = meant(&engine, &tuples, &filter);
+            let told = || format!("seed {seed} part {n}: {filter:?}");
+            let found = engine.read(filter.clone());
+            assert_eq!(found.len(), due.len(), "{}: {found:?} not {due:?}", told());
+            assert!(found.iter().cloned().collect::<BTreeSet<_>>() == due, "{}: {found:?} not {due:?}", told());
+            assert_eq!(paged(&engine, &filter, 1 + rng.below(4)), found, "{}: by pages", told());
+            let request = ExportTuples { filter: filter.clone(), ..ExportTuples::default() };
+            let batch = engine.export_tuples(request).expect("an export").next_batch(10_000).expect("a batch");
+            let exported = batch.map(|batch| batch.tuples.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(exported.unwrap_or_default(), found, "{}: exported", told());
+            let guarded = |precondition: Precondition| {
+                let updates = vec![update(UpdateKind::Touch, "org:guard#viewer@user:u0")];
+                let (preconditions, metadata) = (vec![precondition], Metadata::new());
+                engine.write_tuples(WriteTuples { updates, preconditions, metadata }).is_ok()
+            };
+            assert_eq!(guarded(Precondition::MustMatch(filter.clone())), !due.is_empty(), "{}", told());
+            assert_eq!(guarded(Precondition::MustNotMatch(filter.clone())), due.is_empty(), "{}", told());
+            some += usize::from(!due.is_empty());
+            asked += 1;
+        }
+    }
+    assert!(some * 3 > asked && some < asked, "{some} of {asked} filters matched something");
+}
+
+#[test]
+fn a_deletion_by_subtree_removes_what_is_beneath_its_root() {
+    let seed = seed("a_deletion_by_subtree_removes_what_is_beneath_its_root");
+    for n in 0..number("PROCURA_TREES", 12) {
+        let mut rng = Rng::part(seed, n);
+        let (engine, mut tuples, all) = world(&mut rng);
+        // Bounded: each turn deletes, or is one of few.
+        for _ in 0..12 {
+            if tuples.is_empty() {
+                break;
+            }
+            let filter = if rng.chance(40) { within(rng.pick::<String>(&all)) } else { random_filter(&mut rng, &tuples, &all) };
+            let due = meant(&engine, &tuples, &filter);
+            let told = || format!("seed {seed} part {n}: {filter:?}");
+            let (before, revision) = (engine.everything(), engine.info().revision);
+            let request = DeleteTuples { filter: filter.clone(), ..DeleteTuples::default() };
+            let dry = DeleteTuples { dry_run: true, ..request.clone() };
+            let counted = engine.delete_tuples(dry).expect("judged");
+            assert_eq!(counted, Deleted { revision, count: due.len() as u64 }, "{}", told());
+            assert_eq!(engine.everything(), before, "{}: a dry run removes nothing", told());
+            let only_within = filter == within(&filter.within.as_ref().expect("a subtree").to_string());
+            let deleted = if only_within {
+                engine.delete_subtree(subtree_of(&filter.within.clone().expect("a subtree").to_string()))
+            } else {
+                engine.delete_tuples(request)
+            };
+            let deleted = deleted.expect("deleted");
+            assert_eq!((deleted.count, deleted.revision.0), (due.len() as u64, revision.0 + 1), "{}", told());
+            let left: Vec<String> = before.into_iter().filter(|text| !due.contains(text)).collect();
+            assert_eq!(engine.everything(), left, "{}", told());
+            tuples.retain(|tuple| !due.contains(&tuple.to_string()));
+        }
+        engine.assert_verified();
+    }
+}
+
+fn subtree_of(root: &str) -> DeleteSubtree {
+    let (preconditions, metadata) = (Vec::new(), Metadata::new());
+    DeleteSubtree { root: object(root), preconditions, metadata, dry_run: false, limit: None }
+}
+
+fn acme(limits: Limits) -> TestEngine {
+    let engine = TestEngine::with_limits(limits);
+    engine.schema(SCHEMA);
+    engine.touch(["folder:plans#up@org:acme", "folder:old#up@folder:plans", "folder:else#up@org:acme"]);
+    engine.touch([
+        "doc:a#home@folder:plans",
+        "doc:b#home@folder:old",
+        "doc:b#also@folder:else",
+        "doc:c#home@folder:else",
+    ]);
+    engine.touch(["doc:a#viewer@user:rita", "doc:b#viewer@user:rita", "doc:c#viewer@user:rita", "doc:c#near@doc:a"]);
+    engine.touch(["folder:else#near@folder:plans", "org:acme#viewer@user:dana"]);
+    engine
+}
+
+#[test]
+fn deleting_a_subtree_leaves_those_beside_it_and_what_names_it_elsewhere() {
+    let engine = acme(Limits::default());
+    let deleted = engine.delete_subtree(subtree_of("folder:plans")).expect("deleted");
+    // A doc beneath it goes as a whole, though another folder holds it too.
+    assert_eq!(deleted.count, 7);
+    let left = [
+        "doc:c#home@folder:else",
+        "doc:c#near@doc:a",
+        "doc:c#viewer@user:rita",
+        "folder:else#near@folder:plans",
+        "folder:else#up@org:acme",
+        "org:acme#viewer@user:dana",
+    ];
+    assert_eq!(engine.everything(), left);
+    // A type that nothing has as a parent is a subtree by itself, and so is an object that no tuple mentions.
+    let count = |root: &str| engine.delete_subtree(subtree_of(root)).map(|deleted| deleted.count);
+    assert_eq!(count("doc:c").expect("deleted"), 3);
+    assert_eq!(count("folder:nowhere").expect("deleted"), 0);
+    assert_eq!(count("user:rita").expect("deleted"), 0);
+    let error = refused(engine.delete_subtree(subtree_of("drawer:a")), &[Kind::FailedPrecondition]);
+    assert_eq!(error.reason, "UNKNOWN_TYPE");
+    assert!(error.facts.contains(&("field", "root.type".to_owned())), "{}", told(&error));
+    let unknown = DeleteTuples { filter: within("drawer:a"), ..DeleteTuples::default() };
+    let error = refused(engine.delete_tuples(unknown), &[Kind::FailedPrecondition]);
+    assert!(error.facts.contains(&("field", "filter.within.type".to_owned())), "{}", told(&error));
+}
+
+#[test]
+fn without_a_hierarchy_a_subtree_is_its_root() {
+    let plain = SCHEMA.replace("use hierarchy\n", "").replace("parent ", "relation ");
+    let engine = TestEngine::with_schema(&plain);
+    engine.touch(["folder:a#up@org:acme", "folder:b#up@folder:a", "folder:a#viewer@user:rita"]);
+    assert_eq!(engine.read(within("folder:a")), ["folder:a#up@org:acme", "folder:a#viewer@user:rita"]);
+    assert_eq!(engine.delete_subtree(subtree_of("folder:a")).expect("deleted").count, 2);
+    assert_eq!(engine.everything(), ["folder:b#up@folder:a"]);
+}
+
+#[test]
+fn too_large_a_subtree_is_left_whole_or_removed_in_parts_from_below() {
+    let engine = acme(Limits { delete_tuples_max: 6, ..Limits::default() });
+    let before = engine.everything();
+    let error = refused(engine.delete_subtree(subtree_of("folder:plans")), &[Kind::ResourceExhausted]);
+    assert_eq!(error.reason, "TOO_MANY_TUPLES");
+    assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("`limit`")), "{}", told(&error));
+    let dry = DeleteSubtree { dry_run: true, ..subtree_of("folder:plans") };
+    refused(engine.delete_subtree(dry), &[Kind::ResourceExhausted]);
+    assert_eq!(engine.everything(), before, "nothing was removed");
+    for limit in [0, 7] {
+        let request = DeleteSubtree { limit: Some(limit), ..subtree_of("folder:plans") };
+        let error = refused(engine.delete_subtree(request), &[Kind::InvalidArgument]);
+        assert!(error.message.contains("between 1 and 6"), "{}", told(&error));
+    }
+    let part = DeleteSubtree { limit: Some(2), ..subtree_of("folder:plans") };
+    let counts: Vec<u64> = (0..5).map(|_| engine.delete_subtree(part.clone()).expect("deleted").count).collect();
+    assert_eq!(counts, [2, 2, 2, 1, 0]);
+    assert_eq!(engine.everything().len(), before.len() - 7);
+    // By a filter without a subtree too.
+    let of_rita = TupleFilter::exactly(&tuple("doc:c#viewer@user:rita").key);
+    let request = DeleteTuples { filter: of_rita, limit: Some(1), ..DeleteTuples::default() };
+    assert_eq!(engine.delete_tuples(request).expect("deleted").count, 1);
+    engine.assert_verified();
+}
+
+#[test]
+fn a_guard_and_a_read_by_subtree_are_bounded() {
+    let engine = TestEngine::with_limits(Limits { precondition_rows_max: 100, edges_max: 100, ..Limits::default() });
+    engine.schema(SCHEMA);
+    engine.touch((0..200).map(|n| format!("doc:d{n}#home@folder:wide")));
+    engine.touch(["folder:narrow#up@org:acme", "doc:d0#viewer@user:rita"]);
+    let guarded = |filter: TupleFilter| {
+        let request = write_request(vec![update(UpdateKind::Touch, "org:acme#viewer@user:dana")]);
+        let preconditions = vec![Precondition::MustNotMatch(filter)];
+        engine.write_tuples(WriteTuples { preconditions, ..request })
+    };
+    let near = |root: &str| TupleFilter { relation: Some("near".parse().expect("a name")), ..within(root) };
+    let error = refused(guarded(near("folder:wide")), &[Kind::ResourceExhausted]);
+    assert_eq!(error.reason, "PRECONDITIONS_TOO_WIDE");
+    guarded(near("folder:narrow")).expect("it is small");
+    let read = |filter: TupleFilter| {
+        let request = ReadTuples { filter, consistency: Consistency::Newest, cursor: None };
+        engine.read_tuples(request).map(|mut reader| reader.next_page(10).expect("a page").len())
+    };
+    let error = refused(read(within("folder:wide")), &[Kind::ResourceExhausted]);
+    assert_eq!(error.reason, "EDGES_SPENT");
+    assert_eq!(read(within("folder:narrow")).expect("a page"), 1);
+    // Whoever names a subject asks its few rows for their ancestors.
+    let subject = TupleFilter::exactly(&tuple("doc:d0#viewer@user:rita").key).subject;
+    assert_eq!(read(TupleFilter { subject, ..within("folder:wide") }).expect("a page"), 1);
+}
+
+#[test]
+fn a_cursor_of_a_subtree_goes_on_where_the_tree_has_changed() {
+    let engine = acme(Limits::default());
+    let filter = within("folder:plans");
+    let request = |cursor| ReadTuples { filter: filter.clone(), consistency: Consistency::Newest, cursor };
+    let all = engine.read(filter.clone());
+    let first = engine.read_tuples(request(None)).expect("a reader").next_page(2).expect("a page");
+    let cursor = first.last().map(|row| row.cursor.clone());
+    // One that was read leaves, another comes: nothing is repeated, and what stayed is not missed.
+    engine.touch(["folder:new#up@folder:plans"]);
+    engine.try_update(UpdateKind::Delete, all.last().expect("a tuple")).expect("deleted");
+    let rest = engine.read_tuples(request(cursor.clone())).expect("a reader").next_page(100).expect("a page");
+    let rest: Vec<String> = rest.into_iter().map(|row| row.tuple.to_string()).collect();
+    assert!(all[2..all.len() - 1].iter().all(|text| rest.contains(text)), "{rest:?} of {all:?}");
+    assert!(all[..2].iter().all(|text| !rest.contains(text)), "{rest:?} of {all:?}");
+    let other = ReadTuples { filter: within("folder:else"), consistency: Consistency::Newest, cursor };
+    let error = refused(engine.read_tuples(other).map(drop), &[Kind::InvalidArgument]);
+    assert!(error.message.contains("cursor"), "{}", told(&error));
 }

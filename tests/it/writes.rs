@@ -130,7 +130,7 @@ fn limits_refuse_before_anything_is_written() {
     let metadata: Metadata = [("ticket".to_owned(), "x".repeat(100).into())].into_iter().collect();
     let request = WriteTuples { metadata, ..write_request(updates[..1].to_vec()) };
     nothing_comes_of(&engine, &kinds, || engine.write_tuples(request));
-    let delete = DeleteTuples { filter: of_type("doc"), preconditions: Vec::new(), metadata: Metadata::new() };
+    let delete = DeleteTuples { filter: of_type("doc"), ..DeleteTuples::default() };
     nothing_comes_of(&engine, &[Kind::ResourceExhausted], || engine.delete_tuples(delete));
     engine.update(updates[..3].to_vec());
 }
@@ -245,7 +245,7 @@ fn delete_by_filter_takes_exactly_what_matches() {
         relation: SubjectRelationFilter::Relation(RelationName::new("member").unwrap()),
     };
     let delete =
-        |filter, preconditions| engine.delete_tuples(DeleteTuples { filter, preconditions, metadata: Metadata::new() });
+        |filter, preconditions| engine.delete_tuples(DeleteTuples { filter, preconditions, ..DeleteTuples::default() });
     let filter = TupleFilter { subject: Some(usersets), ..of_type("doc") };
     let unmet = vec![Precondition::MustMatch(of_type("user"))];
     nothing_comes_of(&engine, &[Kind::FailedPrecondition], || delete(filter.clone(), unmet));
@@ -315,7 +315,7 @@ fn a_schema_that_would_make_tuples_impossible_is_refused() {
 
     // Once they are gone it is accepted.
     let filter = of_type("doc");
-    engine.delete_tuples(DeleteTuples { filter, preconditions: Vec::new(), metadata: Metadata::new() }).unwrap();
+    engine.delete_tuples(DeleteTuples { filter, ..DeleteTuples::default() }).unwrap();
     engine.schema(&narrower);
     refused(
         engine.try_update(UpdateKind::Touch, "doc:1#viewer@group:a#member"),

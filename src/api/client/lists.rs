@@ -172,7 +172,7 @@ fn listed(head: Option<(Option<wire::ConsistencyToken>, bool)>) -> Result<Listed
     Ok(Listed { token: convert::token_text(convert::field("listed_at"), token)?, historical })
 }
 
-fn wire_limit(limit: Option<u64>) -> Result<Option<u32>, ClientError> {
+pub(super) fn wire_limit(limit: Option<u64>) -> Result<Option<u32>, ClientError> {
     limit.map(|rows| u32::try_from(rows).map_err(|_| ClientError::beyond("limit", rows))).transpose()
 }
 

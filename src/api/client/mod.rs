@@ -23,7 +23,8 @@ use super::wire::server_service_client::ServerServiceClient;
 use super::wire::tuple_service_client::TupleServiceClient;
 use crate::engine::{Metadata, SchemaDiagnostic};
 use crate::model::{
-    Context, Decision, Limits, Precondition, Question, RelationTuple, Timestamp, TupleFilter, TupleUpdate, Witness,
+    Context, Decision, Limits, ObjectRef, Precondition, Question, RelationTuple, Timestamp, TupleFilter, TupleUpdate,
+    Witness,
 };
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -135,8 +136,19 @@ pub struct Written {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deleted {
     pub token: String,
-    /// How many tuples were deleted.
+    /// How many tuples were deleted, or would be.
     pub count: u64,
+}
+
+/// How a deletion is done.
+#[derive(Clone, Debug, Default)]
+pub struct Deletion {
+    pub preconditions: Vec<Precondition>,
+    pub metadata: Metadata,
+    /// Judges and counts, and deletes nothing.
+    pub dry_run: bool,
+    /// Deletes at most so many and leaves the others, 1 to 1,000,000. `None`: all, or none.
+    pub limit: Option<u64>,
 }
 
 /// A schema that was written, or judged by a dry run.
@@ -329,14 +341,45 @@ impl Client {
         preconditions: &[Precondition],
         metadata: &Metadata,
     ) -> Result<Deleted, ClientError> {
+        let (preconditions, metadata) = (preconditions.to_vec(), metadata.clone());
+        self.delete_tuples_under(filter, &Deletion { preconditions, metadata, ..Deletion::default() })
+    }
+
+    /// As [`Client::delete_tuples`], with all that may be said about how it is done.
+    ///
+    /// # Errors
+    /// As [`Client::write_tuples`].
+    pub fn delete_tuples_under(&self, filter: &TupleFilter, deletion: &Deletion) -> Result<Deleted, ClientError> {
+        let Deletion { preconditions, metadata, dry_run, limit } = deletion;
         let request = wire::DeleteTuplesRequest {
             filter: Some(filter.into()),
             preconditions: preconditions.iter().map(Into::into).collect(),
             metadata: notes(metadata),
+            dry_run: *dry_run,
+            limit: lists::wire_limit(*limit)?,
         };
         let mut service = self.tuples();
         let wire::DeleteTuplesResponse { deleted_at, deleted_count } =
             self.call(async { service.delete_tuples(request).await })?;
+        Ok(Deleted { token: convert::token_text(convert::field("deleted_at"), deleted_at)?, count: deleted_count })
+    }
+
+    /// Deletes the tuples of an object and of all beneath it by `parent` relations, or none.
+    ///
+    /// # Errors
+    /// As [`Client::write_tuples`].
+    pub fn delete_subtree(&self, root: &ObjectRef, deletion: &Deletion) -> Result<Deleted, ClientError> {
+        let Deletion { preconditions, metadata, dry_run, limit } = deletion;
+        let request = wire::DeleteSubtreeRequest {
+            root: Some(root.into()),
+            preconditions: preconditions.iter().map(Into::into).collect(),
+            metadata: notes(metadata),
+            dry_run: *dry_run,
+            limit: lists::wire_limit(*limit)?,
+        };
+        let mut service = self.tuples();
+        let wire::DeleteSubtreeResponse { deleted_at, deleted_count } =
+            self.call(async { service.delete_subtree(request).await })?;
         Ok(Deleted { token: convert::token_text(convert::field("deleted_at"), deleted_at)?, count: deleted_count })
     }
 
