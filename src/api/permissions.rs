@@ -55,10 +55,10 @@ impl PermissionService for Permissions {
             let BulkAnswer { answers, revision, historical } = engine.check_bulk(&questions, &options)?;
             let mut answers = answers.into_iter();
             let mut results = Vec::with_capacity(items.len());
-            for (id, question) in items {
+            for (index, (id, question)) in items.into_iter().enumerate() {
                 let answer = match question {
                     Ok(_) => match answers.next() {
-                        Some(answer) => answer.map_err(Failure::from),
+                        Some(answer) => answer.map_err(|error| Failure::from(error).within(&format!("items[{index}]"))),
                         None => {
                             return Err(Failure::internal("the engine gave fewer answers than it was asked questions"));
                         }

@@ -46,6 +46,14 @@ impl Failure {
         self
     }
 
+    /// The field it names is one of this part of the request.
+    pub(super) fn within(mut self, part: &str) -> Failure {
+        for (_, field) in self.facts.iter_mut().filter(|(key, _)| key == "field") {
+            *field = format!("{part}.{field}");
+        }
+        self
+    }
+
     /// What went wrong inside: logged under an id, of which the caller is told nothing else.
     pub(super) fn internal(what: &str) -> Failure {
         let id = error_id();

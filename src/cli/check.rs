@@ -84,7 +84,7 @@ impl Check {
             }
             questions => {
                 let checked = client.check_bulk_under(questions, &ask)?;
-                (checked.answers, checked.token, false)
+                (checked.answers, checked.token, checked.historical)
             }
         };
         if answers.len() != questions.len() {
@@ -94,7 +94,7 @@ impl Check {
             ));
         }
         for (question, answer) in questions.iter().zip(&answers) {
-            self.print(question, answer, &token, output)?;
+            self.print(question, answer, (&token, historical), output)?;
         }
         if historical {
             output.note("this answer is historical: newer revisions exist");
@@ -102,9 +102,15 @@ impl Check {
         Ok(folded(&answers))
     }
 
-    fn print(&self, question: &Question, answer: &Answer, token: &str, output: &mut Output) -> Result<(), Failure> {
+    fn print(
+        &self,
+        question: &Question,
+        answer: &Answer,
+        (token, historical): (&str, bool),
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         if output.is_json() {
-            return Ok(output.value(&json_of(question, answer, token))?);
+            return Ok(output.value(&json_of(question, answer, (token, historical)))?);
         }
         let asked = text_of(question);
         match answer {
@@ -152,13 +158,14 @@ fn text_of(question: &Question) -> String {
     format!("{}#{}@{}", question.object, question.permission, question.subject)
 }
 
-fn json_of(question: &Question, answer: &Answer, token: &str) -> Value {
+fn json_of(question: &Question, answer: &Answer, (token, historical): (&str, bool)) -> Value {
     let question = text_of(question);
     match answer {
         Ok(Said { decision, witness: found, missing, valid_until }) => json!({
             "question": question,
             "decision": decision.as_str(),
             "token": token,
+            "historical": historical,
             "witness": found.as_ref().map(witness::json),
             "missing_context": missing,
             "valid_until": valid_until.map(|end| end.to_string()),
@@ -167,6 +174,7 @@ fn json_of(question: &Question, answer: &Answer, token: &str) -> Value {
             "question": question,
             "error": {"code": error.code, "reason": error.reason, "message": error.message},
             "token": token,
+            "historical": historical,
         }),
     }
 }

@@ -193,6 +193,7 @@ impl From<store::Error> for Error {
                 "PRECONDITION_FAILED",
                 format!("preconditions[{index}] does not hold"),
             )
+            .with_fact("field", format!("preconditions[{index}]"))
             .with_fact("index", index.to_string()),
             store::Error::PreconditionsTooWide => Error::new(Kind::ResourceExhausted, "PRECONDITIONS_TOO_WIDE", text)
                 .with_fact("field", "preconditions")

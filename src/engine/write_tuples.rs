@@ -103,8 +103,8 @@ impl Engine {
                 metadata: metadata.clone(),
                 only_judge: false,
             })
-        })?;
-        Ok(committed.revision)
+        });
+        Ok(committed.map_err(|error| placed(error, &request.updates))?.revision)
     }
 
     /// Removes every live tuple that matches, in one revision. An empty filter is refused: it would match all.
@@ -204,6 +204,18 @@ impl Engine {
             judge_filter(in_force, filter, &field)?;
         }
         Ok(())
+    }
+}
+
+/// Names the update of a tuple that is there already.
+fn placed(error: Error, updates: &[TupleUpdate]) -> Error {
+    if error.reason != "TUPLE_EXISTS" {
+        return error;
+    }
+    let tuple = error.facts.iter().find(|(name, _)| *name == "tuple").map(|(_, tuple)| tuple);
+    match updates.iter().position(|update| tuple.is_some_and(|tuple| *tuple == update.tuple.key.to_string())) {
+        Some(index) => error.with_fact("field", format!("updates[{index}].tuple")),
+        None => error,
     }
 }
 

@@ -329,6 +329,10 @@ fn a_bulk_answers_in_order_at_one_revision_and_each_error_stays_with_its_item() 
     let Said::Error(error) = &said[1] else { panic!("{said:?}") };
     let info = pb::ErrorInfo::decode(error.details[0].value.as_slice()).unwrap();
     assert_eq!(info.metadata["field"], "items[1].subject.object.id");
+    // What the schema does not know, the engine finds; it is told in the same way.
+    let Said::Error(error) = &said[3] else { panic!("{said:?}") };
+    let info = pb::ErrorInfo::decode(error.details[0].value.as_slice()).unwrap();
+    assert_eq!(info.metadata["field"], "items[3].permission");
 
     let questions = ["doc:1#view@user:rita", "doc:1#view@user:dana", "nothing:1#view@user:dana"].map(question);
     let bulk = world.client.check_bulk(&questions, &At::Newest, true).unwrap();
@@ -679,7 +683,7 @@ fn reflection_lists_every_service() {
         ]
     );
     // What a message imports is served too, or grpcurl could not print it.
-    for symbol in ["procura.v1.CheckResponse", "google.rpc.Status", "google.protobuf.Struct"] {
+    for symbol in ["procura.v1.CheckResponse", "google.rpc.Status", "google.rpc.ErrorInfo", "google.protobuf.Struct"] {
         let reply = ask(MessageRequest::FileContainingSymbol(symbol.to_owned()));
         assert!(matches!(reply, MessageResponse::FileDescriptorResponse(_)), "{symbol}: {reply:?}");
     }

@@ -471,7 +471,7 @@ fn an_empty_schema_replaces_nothing() {
 #[test]
 fn what_a_write_would_refuse_a_request_may_not_take_for_given() {
     let engine = TestEngine::with_schema(
-        "use hierarchy\ndefinition user {}\ndefinition folder { relation viewer: user parent up: folder permission view = viewer + up->view }",
+        "use hierarchy\ndefinition user {}\ndefinition folder { relation viewer: user; parent up: folder; permission view = viewer + up->view }",
     );
     engine.touch(["folder:b#up@folder:a", "folder:c#up@folder:b", "folder:a#viewer@user:rita"]);
     let under = |tuples: &[&str]| {
@@ -502,4 +502,21 @@ fn what_a_write_would_refuse_a_request_may_not_take_for_given() {
         assert_eq!(error.reason, reason);
     }
     assert_eq!(engine.everything().len(), 3);
+}
+
+#[test]
+fn what_is_there_already_and_what_does_not_hold_are_named_by_their_place() {
+    let engine = standing();
+    let create = |text: &str| update(UpdateKind::Create, text);
+    let updates = vec![create("doc:2#viewer@user:rita"), create("doc:1#viewer@user:rita")];
+    let error = refused(engine.write_tuples(write_request(updates)), &[Kind::AlreadyExists]);
+    assert!(error.facts.contains(&("field", "updates[1].tuple".to_owned())), "{error:?}");
+    let there = |text: &str| Precondition::MustMatch(TupleFilter::exactly(&tuple(text).key));
+    let request = WriteTuples {
+        updates: vec![create("doc:2#viewer@user:rita")],
+        preconditions: vec![there("doc:1#viewer@user:rita"), there("doc:9#viewer@user:rita")],
+        metadata: Metadata::new(),
+    };
+    let error = refused(engine.write_tuples(request), &[Kind::FailedPrecondition]);
+    assert!(error.facts.contains(&("field", "preconditions[1]".to_owned())), "{error:?}");
 }

@@ -123,6 +123,8 @@ pub struct Said {
 pub struct BulkChecked {
     /// The one revision all answers are exact at.
     pub token: String,
+    /// Whether a newer revision existed.
+    pub historical: bool,
     pub answers: Vec<Result<Said, ClientError>>,
 }
 
@@ -299,7 +301,7 @@ impl Client {
             clock: under.clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
-        let wire::CheckBulkResponse { checked_at, historical: _, results } =
+        let wire::CheckBulkResponse { checked_at, historical, results } =
             self.call(async { service.check_bulk(request).await })?;
         if results.len() != questions.len() {
             let message = format!("{} answers came to {} questions", results.len(), questions.len());
@@ -307,6 +309,7 @@ impl Client {
         }
         Ok(BulkChecked {
             token: convert::token_text(convert::field("checked_at"), checked_at)?,
+            historical,
             answers: results.into_iter().map(bulk_answer).collect(),
         })
     }
