@@ -373,7 +373,8 @@ fn a_deletion_by_subtree_removes_what_is_beneath_its_root() {
             if tuples.is_empty() {
                 break;
             }
-            let filter = if rng.chance(40) { within(rng.pick::<String>(&all)) } else { random_filter(&mut rng, &tuples, &all) };
+            let filter =
+                if rng.chance(40) { within(rng.pick::<String>(&all)) } else { random_filter(&mut rng, &tuples, &all) };
             let due = meant(&engine, &tuples, &filter);
             let told = || format!("seed {seed} part {n}: {filter:?}");
             let (before, revision) = (engine.everything(), engine.info().revision);

@@ -7,10 +7,12 @@ mod bulk;
 mod error;
 mod watch;
 mod lists;
+mod reflect;
 
 pub use bulk::{ImportAck, SubjectsReplaced};
 pub use error::ClientError;
 pub use lists::{ListPage, Listed, SubjectsOf};
+pub use reflect::Reflected;
 pub use watch::{WatchOptions, WatchStart, Watched};
 
 use super::convert;
