@@ -82,13 +82,14 @@ pub(super) async fn resources(
     request: Request<wire::ListResourcesRequest>,
 ) -> Result<Told<wire::ListResourcesResponse>, Failure> {
     let deadline = deadline(&request)?;
-    let wire::ListResourcesRequest { consistency, object_type, permission, subject, cursor, limit } =
+    let wire::ListResourcesRequest { consistency, object_type, permission, subject, cursor, limit, within } =
         request.into_inner();
     let limit = convert::row_limit(limit, desk.limits())?;
     let asked = ListResources {
         object_type: convert::type_name(convert::field("object_type"), object_type)?,
         permission: convert::relation_name(convert::field("permission"), permission)?,
         subject: convert::subject(convert::field("subject"), subject)?,
+        within: within.map(|root| convert::object(convert::field("within"), Some(root))).transpose()?,
         consistency: convert::consistency(consistency)?,
         cursor: convert::not_empty("cursor", cursor)?,
     };

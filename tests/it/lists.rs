@@ -67,6 +67,7 @@ fn of_resources(object_type: &TypeName, permission: &RelationName, subject: Subj
         object_type: object_type.clone(),
         permission: permission.clone(),
         subject,
+        within: None,
         consistency: Consistency::Newest,
         cursor: None,
     }

@@ -35,3 +35,4 @@ mod bulk_io;
 mod hierarchy;
 mod cli;
 mod lists_wire;
+mod hierarchy_wire;
