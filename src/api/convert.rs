@@ -6,8 +6,8 @@
 
 use super::wire;
 use crate::engine::{
-    ImportMode, Metadata, ReplaceSubjects, SchemaDiagnostic, Situation, TupleSubject, Watch, WatchChange, WatchFrom,
-    WatchWrite,
+    ImportMode, MemberRef, Metadata, ReplaceSubjects, SchemaDiagnostic, Situation, TupleSubject, Watch, WatchChange,
+    WatchFrom, WatchWrite,
 };
 use crate::model::{
     CaveatName, Consistency, ConsistencyToken, Context, Decision, Limits, NameError, ObjectId, ObjectRef, Precondition,
@@ -901,6 +901,36 @@ pub(super) fn token_text(place: Place<'_>, message: Option<wire::ConsistencyToke
 pub(super) fn member(place: Place<'_>, message: wire::WitnessMember) -> Result<(ObjectRef, RelationName), Refusal> {
     let wire::WitnessMember { object: on, member } = message;
     Ok((object(place.field("object"), on)?, relation_name(place.field("member"), member)?))
+}
+
+/// A relation or permission of the schema, by its name.
+pub(super) fn schema_member(
+    place: Place<'_>,
+    message: Option<wire::SchemaMemberName>,
+) -> Result<(TypeName, RelationName), Refusal> {
+    let wire::SchemaMemberName { definition, name } = message.ok_or_else(|| place.missing())?;
+    Ok((type_name(place.field("definition"), definition)?, relation_name(place.field("name"), name)?))
+}
+
+/// Those that a question about several names.
+pub(super) fn schema_members(messages: Vec<wire::SchemaMemberName>) -> Result<Vec<(TypeName, RelationName)>, Refusal> {
+    let place = field("relations");
+    let named = messages.into_iter().enumerate();
+    named.map(|(index, message)| schema_member(place.item(index), Some(message))).collect()
+}
+
+impl From<MemberRef> for wire::SchemaMember {
+    fn from(member: MemberRef) -> wire::SchemaMember {
+        let MemberRef { definition, member, is_permission } = member;
+        wire::SchemaMember { definition: definition.to_string(), name: member.to_string(), is_permission }
+    }
+}
+
+/// A member that a reply names.
+pub(super) fn member_ref(place: Place<'_>, message: wire::SchemaMember) -> Result<MemberRef, Refusal> {
+    let wire::SchemaMember { definition, name, is_permission } = message;
+    let (definition, member) = schema_member(place, Some(wire::SchemaMemberName { definition, name }))?;
+    Ok(MemberRef { definition, member, is_permission })
 }
 
 // ---- limits of single fields ----

@@ -89,6 +89,7 @@ pub(super) async fn resources(
         subject,
         cursor,
         limit,
+        within,
         context,
         contextual_tuples,
         clock,
@@ -98,6 +99,7 @@ pub(super) async fn resources(
         object_type: convert::type_name(convert::field("object_type"), object_type)?,
         permission: convert::relation_name(convert::field("permission"), permission)?,
         subject: convert::subject(convert::field("subject"), subject)?,
+        within: within.map(|root| convert::object(convert::field("within"), Some(root))).transpose()?,
         situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
         cursor: convert::not_empty("cursor", cursor)?,
     };

@@ -1,9 +1,9 @@
-//! `SchemaService`: WriteSchema and ReadSchema.
+//! `SchemaService`: WriteSchema, ReadSchema, ComputablePermissions and DependentRelations.
 
 use super::convert;
 use super::desk::{Desk, Lane};
 use super::wire::{self, schema_service_server::SchemaService};
-use crate::engine::{Impact, SchemaRead, SchemaWritten, WriteSchema};
+use crate::engine::{Impact, ReflectSchema, Reflected, Reflection, SchemaRead, SchemaWritten, WriteSchema};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -47,6 +47,37 @@ impl SchemaService for Schemas {
             Ok(wire::ReadSchemaResponse { schema: text, digest, read_at: Some(engine.token(revision).into()) })
         });
         Ok(Response::new(read.await?))
+    }
+
+    async fn computable_permissions(
+        &self,
+        request: Request<wire::ComputablePermissionsRequest>,
+    ) -> Result<Response<wire::ComputablePermissionsResponse>, Status> {
+        let wire::ComputablePermissionsRequest { consistency, relations } = request.into_inner();
+        let question = Reflection::ComputablePermissions(convert::schema_members(relations)?);
+        let asked = ReflectSchema { question, consistency: convert::consistency(consistency)? };
+        let reflected = self.0.run(Lane::Read, move |engine, _| {
+            let Reflected { members, revision } = engine.reflect_schema(asked)?;
+            let permissions = members.into_iter().map(Into::into).collect();
+            Ok(wire::ComputablePermissionsResponse { permissions, read_at: Some(engine.token(revision).into()) })
+        });
+        Ok(Response::new(reflected.await?))
+    }
+
+    async fn dependent_relations(
+        &self,
+        request: Request<wire::DependentRelationsRequest>,
+    ) -> Result<Response<wire::DependentRelationsResponse>, Status> {
+        let wire::DependentRelationsRequest { consistency, permission } = request.into_inner();
+        let (definition, name) = convert::schema_member(convert::field("permission"), permission)?;
+        let question = Reflection::DependentRelations(definition, name);
+        let asked = ReflectSchema { question, consistency: convert::consistency(consistency)? };
+        let reflected = self.0.run(Lane::Read, move |engine, _| {
+            let Reflected { members, revision } = engine.reflect_schema(asked)?;
+            let members = members.into_iter().map(Into::into).collect();
+            Ok(wire::DependentRelationsResponse { members, read_at: Some(engine.token(revision).into()) })
+        });
+        Ok(Response::new(reflected.await?))
     }
 }
 

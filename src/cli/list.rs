@@ -28,6 +28,7 @@ Examples:
   procura list resources project edit user:dana --limit 100
   procura list resources project edit user:dana --limit 100 --cursor CURSOR
   procura list resources project view 'group:board#member' --json
+  procura list resources project edit user:dana --within workspace:lab
 
 Objects stand in the order of their creation, each once. What hangs on context
 that was not given is marked CONDITIONAL: it is not allowed.";
@@ -39,6 +40,9 @@ pub struct Resources {
     /// The objects' type, a permission or relation of it, and TYPE:ID or TYPE:ID#RELATION
     #[arg(value_names = ["TYPE", "PERMISSION", "SUBJECT"], num_args = 1..=3, required = true)]
     asked: Vec<String>,
+    /// TYPE:ID: only this object and those beneath it, by the schema's `parent` relations
+    #[arg(long, value_name = "OBJECT")]
+    within: Option<String>,
     #[command(flatten)]
     part: Part,
     #[command(flatten)]
@@ -134,10 +138,12 @@ impl Resources {
         let object_type = type_name("TYPE", object_type)?;
         let permission = relation("PERMISSION", permission)?;
         let subject: SubjectRef = parsed("SUBJECT", subject)?;
+        let within = self.within.as_deref().map(|root| parsed::<ObjectRef>("--within", root)).transpose()?;
         let client = self.server.connect()?;
         let mut printing = Printing::new(output, self.part.limit);
         let page = self.part.page(self.given.under(&self.when)?);
-        let listed = client.list_resources(&object_type, &permission, &subject, page, &mut |row| {
+        let root = within.as_ref();
+        let listed = client.list_resources_within(root, &object_type, &permission, &subject, page, &mut |row| {
             let ResourceRow { object, decision, missing_fields, cursor } = row;
             printing.row(&cursor, |output| {
                 if output.is_json() {

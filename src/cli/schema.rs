@@ -1,12 +1,12 @@
-//! `procura schema`: check and format files, write to and read from a server, compare.
+//! `procura schema`: check and format files, write to and read from a server, compare, and ask what leans on what.
 
 use super::exit::{Exit, Failure};
 use super::input::{read_file, read_schema, read_stdin};
 use super::output::Output;
 use super::reach::{Beside, Server, When};
 use crate::api::client::{At, Client, SchemaWritten};
-use crate::model::Limits;
-use crate::schema::{self, Colour, Composed, Diagnostic, Placed, Severity, Source};
+use crate::model::{Limits, RelationName, TypeName};
+use crate::schema::{self, Colour, Composed, Diagnostic, MemberRef, Placed, Refusal, Severity, Source};
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use similar::TextDiff;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Check, format, write, read and compare schemas
+/// Check, format, write, read, compare and reflect on schemas
 #[derive(Subcommand)]
 pub enum Schema {
     Check(Check),
@@ -22,6 +22,8 @@ pub enum Schema {
     Write(Write),
     Read(Read),
     Diff(Diff),
+    #[command(subcommand)]
+    Reflect(Reflect),
 }
 
 /// Check schema files: every error of each, with its place
@@ -119,6 +121,64 @@ pub struct Diff {
     server: Server,
 }
 
+/// What leans on what in a schema
+#[derive(Subcommand)]
+pub enum Reflect {
+    ComputablePermissions(ComputablePermissions),
+    DependentRelations(DependentRelations),
+}
+
+/// The permissions whose answer a change of some relations can change
+#[derive(Args)]
+#[command(
+    visible_alias = "computable",
+    after_help = "\
+Examples:
+  procura schema reflect computable-permissions 'project#editor'
+  procura schema reflect computable-permissions 'project#editor' 'group#member' --file schema.zed
+  procura --json schema reflect computable 'project#editor'
+
+Those asked about are not printed themselves."
+)]
+pub struct ComputablePermissions {
+    /// DEFINITION#RELATION
+    #[arg(value_name = "RELATION", required = true)]
+    relations: Vec<String>,
+    #[command(flatten)]
+    of: Reflected,
+}
+
+/// The relations and permissions that a permission is made of
+#[derive(Args)]
+#[command(
+    visible_alias = "dependent",
+    after_help = "\
+Examples:
+  procura schema reflect dependent-relations 'project#edit'
+  procura schema reflect dependent-relations 'project#edit' --file schema.zed
+
+Permissions on the way are printed too."
+)]
+pub struct DependentRelations {
+    /// DEFINITION#PERMISSION
+    #[arg(value_name = "PERMISSION")]
+    permission: String,
+    #[command(flatten)]
+    of: Reflected,
+}
+
+/// Whose schema is asked.
+#[derive(Args)]
+struct Reflected {
+    /// Ask this schema file, `-` for standard input, and no server
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["at_least_as_fresh", "at_exact_snapshot"])]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    when: When,
+    #[command(flatten)]
+    server: Server,
+}
+
 impl Schema {
     /// Runs the subcommand.
     pub fn run(self, output: &mut Output) -> Result<Exit, Failure> {
@@ -128,6 +188,7 @@ impl Schema {
             Schema::Write(write) => write.run(output),
             Schema::Read(read) => read.run(output),
             Schema::Diff(diff) => diff.run(output),
+            Schema::Reflect(reflect) => reflect.run(output),
         }
     }
 }
@@ -351,6 +412,63 @@ impl Diff {
             output.note("no change in meaning");
         }
         Ok(Exit::Success)
+    }
+}
+
+impl Reflect {
+    fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let members = match self {
+            Reflect::ComputablePermissions(ComputablePermissions { relations, of }) => {
+                let relations: Vec<_> = relations.iter().map(|text| member_name(text)).collect::<Result<_, _>>()?;
+                match &of.file {
+                    Some(path) => {
+                        let (_, schema, _) = compiled(path)?;
+                        schema.computable_permissions(&relations).map_err(|refused| lacking(&refused.1, path))?
+                    }
+                    None => of.server.connect()?.computable_permissions(&relations, &of.when.at())?.members,
+                }
+            }
+            Reflect::DependentRelations(DependentRelations { permission, of }) => {
+                let (definition, name) = member_name(&permission)?;
+                match &of.file {
+                    Some(path) => {
+                        let (_, schema, _) = compiled(path)?;
+                        schema.dependent_relations(&definition, &name).map_err(|refusal| lacking(&refusal, path))?
+                    }
+                    None => of.server.connect()?.dependent_relations(&(definition, name), &of.when.at())?.members,
+                }
+            }
+        };
+        for MemberRef { definition, member, is_permission } in &members {
+            let kind = if *is_permission { "permission" } else { "relation" };
+            if output.is_json() {
+                output.value(&json!({"definition": definition.as_str(), "name": member.as_str(), "kind": kind}))?;
+            } else {
+                output.line(format_args!("{kind:10}  {definition}#{member}"))?;
+            }
+        }
+        if members.is_empty() {
+            output.note("none");
+        }
+        Ok(Exit::Success)
+    }
+}
+
+/// `definition#name`
+fn member_name(text: &str) -> Result<(TypeName, RelationName), Failure> {
+    let wrong =
+        |why: &dyn std::fmt::Display| Failure::usage(format!("`{text}`: {why}")).with_hint("such as `project#editor`");
+    let (definition, name) = text.split_once('#').ok_or_else(|| wrong(&"not DEFINITION#NAME"))?;
+    let definition = TypeName::new(definition).map_err(|error| wrong(&error))?;
+    Ok((definition, RelationName::new(name).map_err(|error| wrong(&error))?))
+}
+
+/// A name that the file lacks.
+fn lacking(refusal: &Refusal, path: &Path) -> Failure {
+    let failure = Failure::usage(format!("{}: {refusal}", name_of(path)));
+    match refusal.hint() {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
     }
 }
 

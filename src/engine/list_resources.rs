@@ -17,7 +17,7 @@ use crate::model::{
     TypeNum,
 };
 use crate::store::Store;
-use crate::walk::{Asker, Budget, Node, resources_reached};
+use crate::walk::{Asker, Beneath, Budget, Node, resources_reached};
 use std::sync::Arc;
 
 /// What is listed.
@@ -28,6 +28,8 @@ pub struct ListResources {
     pub permission: RelationName,
     /// Never a wildcard.
     pub subject: SubjectRef,
+    /// Only this object and those beneath it, by `parent` relations.
+    pub within: Option<ObjectRef>,
     pub situation: Situation,
     /// From a row of an earlier list of the same: resumes after it, at a revision not older than its own.
     pub cursor: Option<String>,
@@ -55,6 +57,8 @@ pub struct ResourceLister {
     transient: Transient,
     asker: Asker,
     budget: Budget,
+    /// Narrows who is asked about, and decides nothing.
+    within: Option<Beneath>,
     /// Those that could be meant, ascending, and which of them is next.
     reached: Vec<ObjectNum>,
     next: usize,
@@ -65,14 +69,22 @@ impl Engine {
     /// Opens a list. The cursor of another list, another database or a later revision is refused; so is a wildcard as
     /// the subject.
     pub fn list_resources(&self, request: ListResources, cancel: &Cancel) -> Result<ResourceLister, Error> {
-        let ListResources { object_type, permission, subject, situation, cursor } = request;
+        let ListResources { object_type, permission, subject, within, situation, cursor } = request;
         let Standing { in_force, view, historical, transient } = self.stand(&situation)?;
         let revision = view.snapshot().revision();
         let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let (of, target) = resolver.asked_member(&object_type, "object_type", &permission, "permission")?;
         let key = resolver.asked_subject(&subject)?;
+        let mut scope = format!("resources {object_type}#{permission}@{subject}");
+        let within = match &within {
+            None => None,
+            Some(root) => {
+                scope.push_str(&format!(" within {root}"));
+                Some(Beneath::of(resolver.object(root, "within.type")?))
+            }
+        };
         let transient = resolver.into_transient();
-        let scope = format!("resources {object_type}#{permission}@{subject}{}", situation.scope());
+        scope.push_str(&situation.scope());
         let seal = CursorSeal::new(self.token(revision), scope);
         let after = match &cursor {
             None => None,
@@ -90,6 +102,7 @@ impl Engine {
             transient,
             asker: Asker::new(key, situation.context),
             budget,
+            within,
             reached,
             next: 0,
             seal,
@@ -119,6 +132,12 @@ impl ResourceLister {
         while page.len() < rows_max
             && let Some(number) = self.reached.get(self.next).copied()
         {
+            if let Some(within) = &mut self.within
+                && !within.has(&self.in_force.plan, &self.view, (self.of, number), &mut self.budget)?
+            {
+                self.next += 1;
+                continue;
+            }
             let node = Node { member: self.target, object: number };
             let (membership, missing_fields) = self
                 .asker

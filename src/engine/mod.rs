@@ -24,6 +24,7 @@ mod read_tuples;
 mod export_tuples;
 mod watch;
 mod write_schema;
+mod reflect_schema;
 
 pub use check::{Answer, BulkAnswer, CheckAnswer, CheckOptions};
 pub use clock::{Clock, SystemClock};
@@ -36,7 +37,7 @@ pub use list_permissions::{ListPermissions, PermissionRow, PermissionsListed};
 pub use list_resources::{ListResources, ResourceLister, ResourceRow};
 pub use list_subjects::{ExcludedSubject, ListSubjects, SubjectLister, SubjectRow};
 pub use read_tuples::{ReadTuples, TupleReader, TupleRow};
-
+pub use reflect_schema::{ReflectSchema, Reflected, Reflection};
 pub use replace_subjects::{ReplaceSubjects, Replaced, TupleSubject};
 pub use situation::Situation;
 pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
@@ -94,6 +95,9 @@ pub struct Info {
 
 /// What a verification of a data folder has seen.
 pub use crate::store::{Collector, Verified};
+
+/// A relation or permission of the schema.
+pub use crate::schema::MemberRef;
 
 /// How one is woken when a revision is published.
 pub use crate::store::{Listener, Listening};

@@ -61,6 +61,14 @@ impl<'a> Resolver<'a> {
         Ok(Node { member, object: self.number(of, &object.id)? })
     }
 
+    /// An object that a field of the request names.
+    pub(super) fn object(&mut self, object: &ObjectRef, type_field: &str) -> Result<(TypeNum, ObjectNum), Error> {
+        let known = self.in_force.schema.resolve_type(Side::Object, &object.object_type);
+        known.map_err(|refusal| refused(&refusal, type_field))?;
+        let (of, _) = self.itself(&object.object_type)?;
+        Ok((of, self.number(of, &object.id)?))
+    }
+
     /// A relation or permission of a definition, each named by a field of the request.
     pub(super) fn asked_member(
         &self,

@@ -7,7 +7,7 @@ use super::admits::Refusal;
 use super::index::Index;
 use super::types::{Expr, Member, Schema, SubjectForm};
 use crate::model::{RelationName, TypeName};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A relation or permission of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,11 +18,17 @@ pub struct MemberRef {
 }
 
 impl Schema {
-    /// The permissions, of any definition, whose answer a relation or permission can change: through expressions,
-    /// arrows, and usersets that relations take. In source order, without itself.
-    pub fn computable_permissions(&self, of: &TypeName, member: &RelationName) -> Result<Vec<MemberRef>, Refusal> {
-        self.resolve_member(of, member)?;
-        let mut found = self.reached(of, member, Direction::Users);
+    /// The permissions, of any definition, whose answer any of some relations or permissions can change: through
+    /// expressions, arrows, and usersets that relations take. In source order, without those asked about. What is
+    /// refused is named by its place.
+    pub fn computable_permissions(
+        &self,
+        members: &[(TypeName, RelationName)],
+    ) -> Result<Vec<MemberRef>, Box<(usize, Refusal)>> {
+        for (index, (of, member)) in members.iter().enumerate() {
+            self.resolve_member(of, member).map_err(|refusal| Box::new((index, refusal)))?;
+        }
+        let mut found = self.reached(members, Direction::Users);
         found.retain(|member| member.is_permission);
         Ok(found)
     }
@@ -31,20 +37,23 @@ impl Schema {
     /// without itself. A relation is refused.
     pub fn dependent_relations(&self, of: &TypeName, permission: &RelationName) -> Result<Vec<MemberRef>, Refusal> {
         match self.resolve_member(of, permission)? {
-            Member::Permission(_) => Ok(self.reached(of, permission, Direction::Used)),
+            Member::Permission(_) => Ok(self.reached(&[(of.clone(), permission.clone())], Direction::Used)),
             Member::Relation(_) => Err(Refusal::NotAPermission { definition: of.clone(), name: permission.clone() }),
         }
     }
 
-    fn reached(&self, of: &TypeName, member: &RelationName, direction: Direction) -> Vec<MemberRef> {
+    fn reached(&self, from: &[(TypeName, RelationName)], direction: Direction) -> Vec<MemberRef> {
         let edges = Edges::of(self);
         let mut seen = vec![false; edges.used.len()];
         let lists = match direction {
             Direction::Used => &edges.used,
             Direction::Users => &edges.users,
         };
-        let start = self.by_name.get(of).and_then(|of| edges.numbers.get(&(*of, member.as_str()))).copied();
-        let mut queue: Vec<usize> = start.into_iter().collect();
+        let number = |(of, member): &(TypeName, RelationName)| {
+            self.by_name.get(of).and_then(|of| edges.numbers.get(&(*of, member.as_str()))).copied()
+        };
+        let start: HashSet<usize> = from.iter().filter_map(number).collect();
+        let mut queue: Vec<usize> = start.iter().copied().collect();
         // Bounded: every member is queued once.
         while let Some(at) = queue.pop() {
             for next in lists.get(at).into_iter().flatten() {
@@ -62,8 +71,9 @@ impl Schema {
                 is_permission: matches!(member, Member::Permission(_)),
             })
         });
-        let is_other = |found: &MemberRef| found.definition != *of || found.member != *member;
-        members.zip(seen).filter(|(found, seen)| *seen && is_other(found)).map(|(found, _)| found).collect()
+        // In source order, as the numbers are.
+        let found = members.zip(seen).enumerate().filter(|(number, (_, seen))| *seen && !start.contains(number));
+        found.map(|(_, (found, _))| found).collect()
     }
 }
 
@@ -183,10 +193,15 @@ mod tests {
             ("doc#view", ""),
         ] {
             let (of, member) = asked(name);
-            assert_eq!(names(&schema.computable_permissions(&of, &member).unwrap()), expected, "{name}");
+            assert_eq!(names(&schema.computable_permissions(&[(of, member)]).unwrap()), expected, "{name}");
         }
-        let (of, member) = asked("doc#nothing");
-        assert!(schema.computable_permissions(&of, &member).is_err());
+        let (index, refusal) = *schema.computable_permissions(&[asked("doc#owner"), asked("doc#nothing")]).unwrap_err();
+        assert_eq!((index, refusal.to_string().contains("nothing")), (1, true), "{refusal}");
+        // Of several all that any can change, save for those that were asked about.
+        let several = [asked("group#excluded"), asked("doc#owner"), asked("folder#view"), asked("doc#owner")];
+        let found = schema.computable_permissions(&several).unwrap();
+        assert_eq!(names(&found), "group#all doc#view doc#edit");
+        assert_eq!(names(&schema.computable_permissions(&[]).unwrap()), "");
     }
 
     #[test]
@@ -216,7 +231,7 @@ mod tests {
             .flat_map(|definition| definition.members.iter().map(|member| (definition.name.clone(), member.clone())));
         let all: Vec<(TypeName, Member)> = all.collect();
         for (of, member) in &all {
-            let users = schema.computable_permissions(of, member.name()).unwrap();
+            let users = schema.computable_permissions(&[(of.clone(), member.name().clone())]).unwrap();
             for (other_of, other) in &all {
                 if let Member::Permission(permission) = other {
                     let used = schema.dependent_relations(other_of, &permission.name).unwrap();

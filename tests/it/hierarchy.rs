@@ -5,7 +5,10 @@
 
 use crate::engines::{TestEngine, refused, told, tuple, update, write_request};
 use crate::worlds::{Rng, number, seed};
-use procura::engine::{DeleteSubtree, DeleteTuples, Deleted, ExportTuples, Kind, Metadata, ReadTuples, WriteTuples};
+use procura::engine::{
+    DeleteSubtree, DeleteTuples, Deleted, ExportTuples, Kind, ListResources, Metadata, ReadTuples, ReflectSchema,
+    Reflection, Situation, WriteTuples,
+};
 use procura::graph::View;
 use procura::model::{
     Cancel, Consistency, Limits, ObjectNum, ObjectRef, Precondition, RelationTuple, SubjectRef, TupleFilter, TypeNum,
@@ -528,4 +531,121 @@ fn a_cursor_of_a_subtree_goes_on_where_the_tree_has_changed() {
     let other = ReadTuples { filter: within("folder:else"), consistency: Consistency::Newest, cursor };
     let error = refused(engine.read_tuples(other).map(drop), &[Kind::InvalidArgument]);
     assert!(error.message.contains("cursor"), "{}", told(&error));
+}
+
+fn asked(object_type: &str, subject: &str, root: Option<&str>) -> ListResources {
+    ListResources {
+        object_type: object_type.parse().expect("a name"),
+        permission: "view".parse().expect("a name"),
+        subject: subject.parse().expect("a subject"),
+        within: root.map(object),
+        situation: Situation::default(),
+        cursor: None,
+    }
+}
+
+/// Objects with their decision, page by page, each page by a new list from the last row's cursor.
+fn listed(engine: &TestEngine, request: &ListResources, size: usize) -> Vec<String> {
+    let cancel = Cancel::default();
+    let (mut rows, mut cursor) = (Vec::new(), None);
+    loop {
+        let request = ListResources { cursor: cursor.clone(), ..request.clone() };
+        let page = engine.list_resources(request, &cancel).expect("a list").next_page(size, &cancel).expect("a page");
+        let Some(last) = page.last() else { return rows };
+        cursor = Some(last.cursor.clone());
+        rows.extend(page.into_iter().map(|row| row.object.to_string()));
+    }
+}
+
+#[test]
+fn a_list_by_subtree_is_the_list_of_what_is_beneath_its_root() {
+    let seed = seed("a_list_by_subtree_is_the_list_of_what_is_beneath_its_root");
+    let (mut some, mut fewer) = (0, 0);
+    for n in 0..number("PROCURA_TREES", 12) {
+        let mut rng = Rng::part(seed, n);
+        let (engine, tuples, all) = world(&mut rng);
+        for root in &all {
+            for object_type in ["doc", "folder", "org"] {
+                let subject = format!("user:u{}", rng.below(4));
+                let whole = listed(&engine, &asked(object_type, &subject, None), 100);
+                let due: Vec<String> =
+                    whole.iter().filter(|object| is_beneath(&tuples, object, root)).cloned().collect();
+                let request = asked(object_type, &subject, Some(root));
+                let found = listed(&engine, &request, 1 + rng.below(5));
+                assert_eq!(found, due, "seed {seed} part {n}: {object_type} of {subject} within {root}");
+                some += usize::from(!due.is_empty());
+                fewer += usize::from(!due.is_empty() && due.len() < whole.len());
+            }
+        }
+    }
+    assert!(some > 20 && fewer > 20, "{some} lists had rows, {fewer} fewer than without a root");
+}
+
+#[test]
+fn a_list_by_subtree_keeps_its_cursor_to_itself_and_names_a_wrong_root() {
+    let engine = acme(Limits::default());
+    let cancel = Cancel::default();
+    let of = |root: Option<&str>| asked("doc", "user:rita", root);
+    assert_eq!(listed(&engine, &of(Some("folder:plans")), 100), ["doc:a", "doc:b"]);
+    assert_eq!(listed(&engine, &of(Some("doc:c")), 100), ["doc:c"]);
+    assert!(listed(&engine, &of(Some("folder:nowhere")), 100).is_empty());
+    let mut lister = engine.list_resources(of(Some("folder:plans")), &cancel).expect("a list");
+    let cursor = lister.next_page(1, &cancel).expect("a page").pop().map(|row| row.cursor);
+    for root in [None, Some("folder:else"), Some("org:acme")] {
+        let request = ListResources { cursor: cursor.clone(), ..of(root) };
+        refused(engine.list_resources(request, &cancel).map(drop), &[Kind::InvalidArgument]);
+    }
+    let error = refused(engine.list_resources(of(Some("drawer:a")), &cancel).map(drop), &[Kind::FailedPrecondition]);
+    assert_eq!(error.reason, "UNKNOWN_TYPE");
+    assert!(error.facts.contains(&("field", "within.type".to_owned())), "{}", told(&error));
+    // The root itself, though no tuple mentions it, where the answer does not hang on tuples.
+    let userset =
+        |root| ListResources { permission: "viewer".parse().expect("a name"), ..asked("doc", "doc:new#viewer", root) };
+    assert_eq!(listed(&engine, &userset(None), 100), ["doc:new"]);
+    assert_eq!(listed(&engine, &userset(Some("doc:new")), 100), ["doc:new"]);
+    assert!(listed(&engine, &userset(Some("folder:plans")), 100).is_empty());
+}
+
+#[test]
+fn the_schema_in_force_says_what_leans_on_what() {
+    let engine = TestEngine::new();
+    let ask =
+        |question: Reflection| engine.reflect_schema(ReflectSchema { question, consistency: Consistency::Newest });
+    let member = |text: &str| {
+        let (of, name) = text.split_once('#').expect("a member");
+        (of.parse().expect("a name"), name.parse().expect("a name"))
+    };
+    let computable =
+        |texts: &[&str]| ask(Reflection::ComputablePermissions(texts.iter().map(|text| member(text)).collect()));
+    let dependent = |text: &str| {
+        let (of, name) = member(text);
+        ask(Reflection::DependentRelations(of, name))
+    };
+    let names = |reflected: procura::engine::Reflected| -> Vec<String> {
+        let name = |member: &procura::engine::MemberRef| format!("{}#{}", member.definition, member.member);
+        reflected.members.iter().map(name).collect()
+    };
+    assert_eq!(refused(computable(&["doc#home"]), &[Kind::FailedPrecondition]).reason, "NO_SCHEMA");
+    let revision = engine.schema(SCHEMA);
+    let found = computable(&["org#viewer"]).expect("an answer");
+    assert_eq!(found.revision, revision);
+    assert_eq!(names(found), ["org#view", "folder#view", "doc#view"]);
+    assert_eq!(
+        names(computable(&["doc#near", "doc#home", "folder#up"]).expect("an answer")),
+        ["folder#view", "doc#view"]
+    );
+    let due = ["group#member", "org#viewer", "org#view", "folder#up", "folder#viewer"];
+    assert_eq!(names(dependent("folder#view").expect("an answer")), due);
+    for (found, reason, field) in [
+        (computable(&[]), "INVALID_ARGUMENT", "relations"),
+        (computable(&["doc#home", "doc#hom"]), "UNKNOWN_RELATION", "relations[1].name"),
+        (computable(&["drawer#home"]), "UNKNOWN_TYPE", "relations[0].definition"),
+        (dependent("doc#vieww"), "UNKNOWN_RELATION", "permission.name"),
+        (dependent("drawer#view"), "UNKNOWN_TYPE", "permission.definition"),
+        (dependent("doc#viewer"), "NOT_A_PERMISSION", "permission.name"),
+    ] {
+        let error = refused(found, &[Kind::FailedPrecondition, Kind::InvalidArgument]);
+        assert_eq!(error.reason, reason, "{}", told(&error));
+        assert!(error.facts.contains(&("field", field.to_owned())), "{field}: {:?}", error.facts);
+    }
 }

@@ -69,6 +69,7 @@ fn of_resources(object_type: &TypeName, permission: &RelationName, subject: Subj
         object_type: object_type.clone(),
         permission: permission.clone(),
         subject,
+        within: None,
         situation: Situation::default(),
         cursor: None,
     }

@@ -38,3 +38,4 @@ mod hierarchy;
 mod cli;
 mod lists_wire;
 mod trees_wire;
+mod hierarchy_wire;

@@ -53,6 +53,22 @@ impl Client {
         page: ListPage,
         each: &mut dyn FnMut(ResourceRow) -> bool,
     ) -> Result<Listed, ClientError> {
+        self.list_resources_within(None, object_type, permission, subject, page, each)
+    }
+
+    /// As [`Client::list_resources`]; with a root only it and the objects beneath it, by `parent` relations.
+    ///
+    /// # Errors
+    /// As [`Client::list_resources`].
+    pub fn list_resources_within(
+        &self,
+        root: Option<&ObjectRef>,
+        object_type: &TypeName,
+        permission: &RelationName,
+        subject: &SubjectRef,
+        page: ListPage,
+        each: &mut dyn FnMut(ResourceRow) -> bool,
+    ) -> Result<Listed, ClientError> {
         let ListPage { under, cursor, limit } = page;
         let mut request = tonic::Request::new(wire::ListResourcesRequest {
             consistency: under.at.to_wire(),
@@ -64,6 +80,7 @@ impl Client {
             context: notes(&under.context),
             contextual_tuples: under.wire_tuples(),
             clock: under.clock.map(convert::to_timestamp),
+            within: root.map(Into::into),
         });
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();

@@ -8,10 +8,12 @@ mod error;
 mod watch;
 mod lists;
 mod trees;
+mod reflect;
 
 pub use bulk::{ImportAck, SubjectsReplaced};
 pub use error::ClientError;
 pub use lists::{ListPage, Listed, SubjectsOf};
+pub use reflect::Reflected;
 pub use trees::{Expanded, Explained};
 pub use watch::{WatchOptions, WatchStart, Watched};
 
