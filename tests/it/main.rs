@@ -20,6 +20,7 @@ mod worlds;
 mod agrees;
 mod language;
 mod lists;
+mod contextual;
 mod explain;
 mod expand;
 mod conformance;
