@@ -45,7 +45,7 @@ limits! {
     updates_max: usize = 10_000, "updates", "one WriteTuples: bounds the time one commit holds the committer";
     preconditions_max: usize = 1_000, "preconditions", "one write: each may scan";
     bulk_items_max: usize = 10_000, "questions", "one CheckBulk: all are answered at one revision";
-    delete_tuples_max: usize = 1_000_000, "tuples", "one DeleteTuples: it is all or nothing, so it is held in memory";
+    delete_tuples_max: usize = 1_000_000, "tuples", "one DeleteTuples or DeleteSubtree: it is one commit, so it is held in memory";
     schema_bytes_max: usize = 1 << 20, "bytes", "the text of a schema";
     definitions_max: usize = 10_000, "definitions", "one schema: compiling stays well below a second";
     imports_max: usize = 256, "files", "imported by one schema: each is opened and read";
