@@ -46,7 +46,7 @@ limits! {
     preconditions_max: usize = 1_000, "preconditions", "one write: each may scan";
     bulk_items_max: usize = 10_000, "questions", "one CheckBulk: all are answered at one revision";
     contextual_tuples_max: usize = 100, "tuples", "laid over the state for one request: each is looked through by every scan";
-    delete_tuples_max: usize = 1_000_000, "tuples", "one DeleteTuples: it is all or nothing, so it is held in memory";
+    delete_tuples_max: usize = 1_000_000, "tuples", "one DeleteTuples or DeleteSubtree: it is one commit, so it is held in memory";
     schema_bytes_max: usize = 1 << 20, "bytes", "the text of a schema";
     definitions_max: usize = 10_000, "definitions", "one schema: compiling stays well below a second";
     imports_max: usize = 256, "files", "imported by one schema: each is opened and read";

@@ -649,3 +649,21 @@ fn the_schema_in_force_says_what_leans_on_what() {
         assert!(error.facts.contains(&("field", field.to_owned())), "{field}: {:?}", error.facts);
     }
 }
+
+#[test]
+fn more_children_and_parents_than_are_read_at_once() {
+    let engine = TestEngine::with_schema(SCHEMA);
+    engine.touch((0..2_500).map(|n| format!("doc:d{n}#home@folder:wide")));
+    engine.touch((0..1_500).map(|n| format!("doc:deep#also@folder:f{n}")));
+    engine.touch(["folder:f1499#up@folder:wide", "folder:wide#up@org:acme"]);
+    let whole = 2_500 + 1_500 + 2;
+    assert_eq!(engine.read(within("folder:wide")).len(), whole);
+    // Up from the doc, by its last parent.
+    let of_deep = TupleFilter { object_id: Some("deep".parse().expect("an id")), ..within("folder:wide") };
+    let of_deep = TupleFilter { object_type: Some("doc".parse().expect("a name")), ..of_deep };
+    assert_eq!(engine.read(of_deep).len(), 1_500);
+    let part = DeleteSubtree { limit: Some(3_000), ..subtree_of("org:acme") };
+    assert_eq!(engine.delete_subtree(part).expect("deleted").count, 3_000);
+    assert_eq!(engine.delete_subtree(subtree_of("org:acme")).expect("deleted").count, whole as u64 - 3_000);
+    assert!(engine.everything().is_empty());
+}
