@@ -423,7 +423,7 @@ impl Reflect {
                 match &of.file {
                     Some(path) => {
                         let (_, schema, _) = compiled(path)?;
-                        schema.computable_permissions(&relations).map_err(|refusal| lacking(&refusal, path))?
+                        schema.computable_permissions(&relations).map_err(|refused| lacking(&refused.1, path))?
                     }
                     None => of.server.connect()?.computable_permissions(&relations, &of.when.at())?.members,
                 }

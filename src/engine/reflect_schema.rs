@@ -41,11 +41,11 @@ impl Engine {
                 if relations.is_empty() {
                     return Err(Error::invalid("relations", "", "name at least one relation"));
                 }
-                for (index, (of, name)) in relations.iter().enumerate() {
-                    let known = schema.resolve_member(of, name);
-                    known.map_err(|refusal| refused(&refusal, part(&format!("relations[{index}]"), &refusal)))?;
-                }
-                schema.computable_permissions(relations).map_err(|refusal| refused(&refusal, "relations"))?
+                let known = schema.computable_permissions(relations);
+                known.map_err(|found| {
+                    let (index, refusal) = *found;
+                    refused(&refusal, part(&format!("relations[{index}]"), &refusal))
+                })?
             }
             Reflection::DependentRelations(of, permission) => {
                 let known = schema.dependent_relations(of, permission);

@@ -19,11 +19,14 @@ pub struct MemberRef {
 
 impl Schema {
     /// The permissions, of any definition, whose answer any of some relations or permissions can change: through
-    /// expressions, arrows, and usersets that relations take. In source order, without those asked about. The first
-    /// that the schema lacks is refused.
-    pub fn computable_permissions(&self, members: &[(TypeName, RelationName)]) -> Result<Vec<MemberRef>, Refusal> {
-        for (of, member) in members {
-            self.resolve_member(of, member)?;
+    /// expressions, arrows, and usersets that relations take. In source order, without those asked about. What is
+    /// refused is named by its place.
+    pub fn computable_permissions(
+        &self,
+        members: &[(TypeName, RelationName)],
+    ) -> Result<Vec<MemberRef>, Box<(usize, Refusal)>> {
+        for (index, (of, member)) in members.iter().enumerate() {
+            self.resolve_member(of, member).map_err(|refusal| Box::new((index, refusal)))?;
         }
         let mut found = self.reached(members, Direction::Users);
         found.retain(|member| member.is_permission);
@@ -192,8 +195,8 @@ mod tests {
             let (of, member) = asked(name);
             assert_eq!(names(&schema.computable_permissions(&[(of, member)]).unwrap()), expected, "{name}");
         }
-        let refusal = schema.computable_permissions(&[asked("doc#owner"), asked("doc#nothing")]).unwrap_err();
-        assert!(refusal.to_string().contains("nothing"), "{refusal}");
+        let (index, refusal) = *schema.computable_permissions(&[asked("doc#owner"), asked("doc#nothing")]).unwrap_err();
+        assert_eq!((index, refusal.to_string().contains("nothing")), (1, true), "{refusal}");
         // Of several all that any can change, save for those that were asked about.
         let several = [asked("group#excluded"), asked("doc#owner"), asked("folder#view"), asked("doc#owner")];
         let found = schema.computable_permissions(&several).unwrap();
