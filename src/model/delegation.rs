@@ -103,6 +103,14 @@ pub struct Suspension {
     pub reason: String,
 }
 
+/// How a delegation came to be what it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum DelegationChange {
+    Created,
+    Narrowed,
+    Revoked,
+}
+
 /// What has become of a delegation by itself, at an instant. Its parents have states of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum DelegationState {
@@ -180,6 +188,18 @@ impl Delegation {
     #[must_use]
     pub fn anchors(&self) -> BTreeSet<&ObjectRef> {
         self.clauses.iter().flat_map(|clause| &clause.items).flat_map(|item| &item.within).collect()
+    }
+}
+
+impl DelegationChange {
+    /// The word used on the wire, in logs and in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DelegationChange::Created => "CREATED",
+            DelegationChange::Narrowed => "NARROWED",
+            DelegationChange::Revoked => "REVOKED",
+        }
     }
 }
 
