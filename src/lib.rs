@@ -5,6 +5,7 @@
 pub mod model;
 pub mod schema;
 pub mod condition;
+pub mod delegation;
 pub mod store;
 pub mod graph;
 pub mod walk;

@@ -475,10 +475,12 @@ impl From<WatchChange> for wire::WatchChange {
     fn from(change: WatchChange) -> wire::WatchChange {
         use wire::watch_change::Change;
         let change = match change {
-            WatchChange::Tuple(update) => Change::Tuple((&update).into()),
-            WatchChange::Schema { text, digest } => Change::Schema(wire::SchemaChange { schema: text, digest }),
+            WatchChange::Tuple(update) => Some(Change::Tuple((&update).into())),
+            WatchChange::Schema { text, digest } => Some(Change::Schema(wire::SchemaChange { schema: text, digest })),
+            // Without a message: a reader refuses what it does not understand, so the sender leaves them out.
+            WatchChange::Delegation { .. } | WatchChange::Suspended(_) | WatchChange::Reinstated { .. } => None,
         };
-        wire::WatchChange { change: Some(change) }
+        wire::WatchChange { change }
     }
 }
 

@@ -5,7 +5,7 @@ use super::output::Output;
 use super::reach::Server;
 use crate::api::client::{WatchOptions, WatchStart, Watched};
 use crate::engine::{WatchChange, WatchWrite};
-use crate::model::{NameError, RelationName, TypeName, UpdateKind};
+use crate::model::{Delegation, NameError, RelationName, TypeName, UpdateKind};
 use clap::Args;
 use serde_json::json;
 use std::io;
@@ -139,6 +139,29 @@ fn show_change(output: &mut Output, write: &WatchWrite, change: &WatchChange) ->
                 output.value(&json!({"schema": text, "digest": digest, "at": at, "metadata": metadata}))
             } else {
                 output.line(format_args!("schema  {digest}"))
+            }
+        }
+        WatchChange::Delegation { record, change } => {
+            if output.is_json() {
+                let change = change.as_str();
+                output.value(&json!({"delegation": **record, "change": change, "at": at, "metadata": metadata}))
+            } else {
+                let Delegation { id, delegator, delegate, .. } = &**record;
+                output.line(format_args!("{:8} {id} {delegator} => {delegate}", change.as_str().to_ascii_lowercase()))
+            }
+        }
+        WatchChange::Suspended(suspension) => {
+            if output.is_json() {
+                output.value(&json!({"suspended": suspension, "at": at, "metadata": metadata}))
+            } else {
+                output.line(format_args!("suspend  {}", suspension.principal))
+            }
+        }
+        WatchChange::Reinstated { principal } => {
+            if output.is_json() {
+                output.value(&json!({"reinstated": principal, "at": at, "metadata": metadata}))
+            } else {
+                output.line(format_args!("reinstate {principal}"))
             }
         }
     }

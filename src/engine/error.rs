@@ -223,6 +223,20 @@ impl From<store::Error> for Error {
             store::Error::NumbersUsedUp { object_type } => {
                 Error::new(Kind::ResourceExhausted, "IDS_USED_UP", text).with_fact("type", object_type)
             }
+            store::Error::NoDelegation(id) => {
+                Error::new(Kind::NotFound, "DELEGATION_NOT_FOUND", text).with_fact("value", id.to_string())
+            }
+            store::Error::IdempotencyKeyUsed => Error::new(Kind::FailedPrecondition, "IDEMPOTENCY_KEY_USED", text)
+                .with_fact("field", "idempotency_key")
+                .with_hint("take a new key for a new request; the same one only repeats the same request"),
+            store::Error::TooManyDelegations { limit } => {
+                Error::new(Kind::ResourceExhausted, "TOO_MANY_DELEGATIONS", text)
+                    .with_fact("limit", limit.to_string())
+                    .with_hint("suspend the principal, which denies at once; nothing was revoked")
+            }
+            store::Error::DelegationChanged(id) => Error::new(Kind::Unavailable, "DELEGATION_CHANGED", text)
+                .with_fact("value", id.to_string())
+                .with_hint("try again"),
             store::Error::QueueFull => {
                 Error::new(Kind::Unavailable, "WRITE_QUEUE_FULL", text).with_hint("try again after a moment")
             }

@@ -6,7 +6,8 @@
 
 use super::{Engine, Error, Kind, Metadata};
 use crate::model::{
-    ConsistencyToken, RelationName, Revision, SubjectRef, Timestamp, TupleUpdate, TypeName, UpdateKind,
+    ConsistencyToken, Delegation, DelegationChange, ObjectRef, RelationName, Revision, SubjectRef, Suspension,
+    Timestamp, TupleUpdate, TypeName, UpdateKind,
 };
 use crate::schema;
 use crate::store::{self, LogEntry, LogPosition, Names, RowKey, RowValue, Store};
@@ -17,7 +18,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     pub from: WatchFrom,
-    /// Tuples of these object types only; of all when empty. Schema changes are told in any case.
+    /// Tuples of these object types only; of all when empty. Changes of the schema, of delegations and of suspensions are
+    /// told in any case.
     pub object_types: Vec<TypeName>,
     /// Tuples of these relations only; of all when empty.
     pub relations: Vec<RelationName>,
@@ -66,6 +68,12 @@ pub enum WatchChange {
         /// SHA-256 of the text, in hex.
         digest: String,
     },
+    /// A delegation was made, narrowed or revoked: its record after it.
+    Delegation { record: Arc<Delegation>, change: DelegationChange },
+    /// A principal is suspended from here.
+    Suspended(Suspension),
+    /// A principal is suspended no more.
+    Reinstated { principal: ObjectRef },
 }
 
 /// What was read at once.
@@ -283,6 +291,15 @@ impl Watcher {
                     let (digest, bytes) = (schema::digest(&text), text.len());
                     Some((WatchChange::Schema { text, digest }, bytes))
                 }
+                Some(LogEntry::Delegation { record, change, idempotency: _ }) => {
+                    let bytes = serde_json::to_vec(&*record).map_or(0, |bytes| bytes.len());
+                    Some((WatchChange::Delegation { record, change }, CHANGE_BYTES + bytes))
+                }
+                Some(LogEntry::Suspended(suspension)) => {
+                    let bytes = CHANGE_BYTES + suspension.reason.len();
+                    Some((WatchChange::Suspended(suspension), bytes))
+                }
+                Some(LogEntry::Reinstated { principal }) => Some((WatchChange::Reinstated { principal }, CHANGE_BYTES)),
                 // Numbers are the store's own affair.
                 Some(LogEntry::Id { .. } | LogEntry::Name(_)) => None,
             };
@@ -319,5 +336,57 @@ fn subject_bytes(subject: &SubjectRef) -> usize {
     match subject {
         SubjectRef::Object(object) | SubjectRef::Userset(object, _) => object.id.as_str().len(),
         SubjectRef::Wildcard(_) => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Options;
+    use super::*;
+    use crate::store::{Change, Commit, NewDelegation};
+
+    #[test]
+    fn changes_of_delegations_and_suspensions_are_told_whatever_the_filter() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::open(Options::at(folder.path())).unwrap();
+        let commit = |change| {
+            let commit = Commit {
+                schema_revision: Revision(0),
+                preconditions: Vec::new(),
+                precondition_rows_max: 0,
+                change,
+                parents: Arc::default(),
+                metadata: (*br#"{"why": "test"}"#).into(),
+                only_judge: false,
+            };
+            engine.store.commit(commit).unwrap()
+        };
+        let mut watcher = engine.watch(Watch::default()).unwrap();
+        watcher.filter.object_types = vec![TypeName::new("doc").unwrap()];
+        let record = serde_json::from_value(serde_json::json!({
+            "id": "dlg_00000000000000000000000000000001", "number": 0, "parent": null, "root": "user:rita",
+            "delegator": "user:rita", "delegate": "agent:bot", "clauses": [],
+            "created_at": "2030-01-01T00:00:00Z", "not_before": "2030-01-01T00:00:00Z",
+            "expires_at": "2030-01-02T00:00:00Z", "redelegate": 0, "depth": 1, "revoked": null,
+            "purpose": "", "issued_by": "", "metadata": {}, "version": 0,
+        }));
+        let record: Delegation = record.unwrap();
+        let (id, principal) = (record.id, record.root.clone());
+        let new = NewDelegation { record, chain: Vec::new(), idempotency: None, clock: None };
+        let created = commit(Change::CreateDelegation(Box::new(new))).delegation.unwrap();
+        let revoked = commit(Change::RevokeDelegation { id, reason: String::new() }).delegation.unwrap();
+        commit(Change::Suspend { principal: principal.clone(), reason: "why".to_owned() });
+        commit(Change::Reinstate { principal: principal.clone() });
+        let page = watcher.next_page().unwrap();
+        let writes: Vec<WatchWrite> = page.parts.into_iter().flat_map(|part| part.writes).collect();
+        assert!(writes.iter().all(|write| write.metadata["why"] == "test"));
+        let changes: Vec<WatchChange> = writes.into_iter().flat_map(|write| write.changes).collect();
+        assert!(
+            matches!(&changes[2], WatchChange::Suspended(told) if told.principal == principal && told.reason == "why")
+        );
+        let [told_created, told_revoked, _, told_reinstated] = changes.try_into().unwrap();
+        assert_eq!(told_created, WatchChange::Delegation { record: created, change: DelegationChange::Created });
+        assert_eq!(told_revoked, WatchChange::Delegation { record: revoked, change: DelegationChange::Revoked });
+        assert_eq!(told_reinstated, WatchChange::Reinstated { principal });
     }
 }

@@ -20,7 +20,7 @@ const ID_PREFIX: &str = "dlg_";
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Delegation {
     pub id: DelegationId,
-    /// Place in the order of creation, from 1 on.
+    /// Place in the order of creation, from 1 on. The commit gives it: before, it is 0.
     pub number: u64,
     /// The delegation by which the delegator itself acts for another; `None`: it acts for nobody.
     pub parent: Option<DelegationId>,
@@ -103,6 +103,14 @@ pub struct Suspension {
     pub reason: String,
 }
 
+/// How a delegation came to be what it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum DelegationChange {
+    Created,
+    Narrowed,
+    Revoked,
+}
+
 /// What has become of a delegation by itself, at an instant. Its parents have states of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum DelegationState {
@@ -134,6 +142,33 @@ pub enum DenyReason {
     ContextMissing,
 }
 
+/// Why a delegation is not made, or not narrowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum RefusalReason {
+    /// The delegate is a delegator earlier in the chain.
+    Cycle,
+    TooDeep,
+    /// The parent lets nobody delegate further.
+    NoBudget,
+    /// The delegator is not now a delegate of the parent.
+    NotDelegateOfParent,
+    /// The parent, or one further up, is revoked or expired.
+    ParentNotLive,
+    /// It would begin when it is over already.
+    BadInterval,
+    BeyondMaxLifetime,
+    /// Nothing would be covered; of a narrowing: nothing would be narrowed.
+    EmptyScope,
+    /// The same item twice in one clause.
+    DuplicateItem,
+    UnknownType,
+    UnknownPermission,
+    /// A narrowing that would let more through.
+    Widens,
+    /// Wider than its parent or than what the delegator has, where that is refused.
+    OverBroad,
+}
+
 impl Delegation {
     /// What has become of it by `now`, revocation first.
     #[must_use]
@@ -153,6 +188,18 @@ impl Delegation {
     #[must_use]
     pub fn anchors(&self) -> BTreeSet<&ObjectRef> {
         self.clauses.iter().flat_map(|clause| &clause.items).flat_map(|item| &item.within).collect()
+    }
+}
+
+impl DelegationChange {
+    /// The word used on the wire, in logs and in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DelegationChange::Created => "CREATED",
+            DelegationChange::Narrowed => "NARROWED",
+            DelegationChange::Revoked => "REVOKED",
+        }
     }
 }
 
@@ -208,6 +255,45 @@ impl DenyReason {
             DenyReason::RootLacksPermission => "ROOT_LACKS_PERMISSION",
             DenyReason::IntermediateLacksPermission => "INTERMEDIATE_LACKS_PERMISSION",
             DenyReason::ContextMissing => "CONTEXT_MISSING",
+        }
+    }
+}
+
+impl RefusalReason {
+    /// All of them.
+    pub const ALL: [RefusalReason; 13] = [
+        RefusalReason::Cycle,
+        RefusalReason::TooDeep,
+        RefusalReason::NoBudget,
+        RefusalReason::NotDelegateOfParent,
+        RefusalReason::ParentNotLive,
+        RefusalReason::BadInterval,
+        RefusalReason::BeyondMaxLifetime,
+        RefusalReason::EmptyScope,
+        RefusalReason::DuplicateItem,
+        RefusalReason::UnknownType,
+        RefusalReason::UnknownPermission,
+        RefusalReason::Widens,
+        RefusalReason::OverBroad,
+    ];
+
+    /// The word used on the wire, in logs and in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalReason::Cycle => "CYCLE",
+            RefusalReason::TooDeep => "TOO_DEEP",
+            RefusalReason::NoBudget => "NO_BUDGET",
+            RefusalReason::NotDelegateOfParent => "NOT_DELEGATE_OF_PARENT",
+            RefusalReason::ParentNotLive => "PARENT_NOT_LIVE",
+            RefusalReason::BadInterval => "BAD_INTERVAL",
+            RefusalReason::BeyondMaxLifetime => "BEYOND_MAX_LIFETIME",
+            RefusalReason::EmptyScope => "EMPTY_SCOPE",
+            RefusalReason::DuplicateItem => "DUPLICATE_ITEM",
+            RefusalReason::UnknownType => "UNKNOWN_TYPE",
+            RefusalReason::UnknownPermission => "UNKNOWN_PERMISSION",
+            RefusalReason::Widens => "WIDENS",
+            RefusalReason::OverBroad => "OVER_BROAD",
         }
     }
 }

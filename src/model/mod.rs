@@ -18,8 +18,8 @@ mod limits;
 
 pub use cancel::Cancel;
 pub use delegation::{
-    AskedPermissions, Clause, Delegation, DelegationId, DelegationState, DenyReason, PermissionName, Revoked,
-    ScopeItem, Suspension,
+    AskedPermissions, Clause, Delegation, DelegationChange, DelegationId, DelegationState, DenyReason, PermissionName,
+    RefusalReason, Revoked, ScopeItem, Suspension,
 };
 pub use filter::{
     Precondition, SubjectFilter, SubjectIdFilter, SubjectRelationFilter, TupleFilter, TupleUpdate, UpdateKind,

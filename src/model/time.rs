@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 use time::format_description::well_known::Rfc3339;
 
 /// A point in time, with nanoseconds, of the years 1 to 9999 in UTC. Ordered; printed and parsed as RFC 3339.
@@ -40,6 +41,13 @@ impl Timestamp {
     #[must_use]
     pub fn nanos(self) -> u32 {
         self.nanos
+    }
+
+    /// How long it is from `earlier` to here; nothing if that is later.
+    #[must_use]
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        let Ok(seconds) = u64::try_from(self.seconds - earlier.seconds) else { return Duration::ZERO };
+        Duration::new(seconds, self.nanos).saturating_sub(Duration::new(0, earlier.nanos))
     }
 
     /// The clock of the machine, clamped to the years 1 to 9999.
@@ -97,6 +105,16 @@ impl From<Timestamp> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_between_two_instants_is_never_less_than_nothing() {
+        let at = |seconds, nanos| Timestamp::new(seconds, nanos).unwrap();
+        assert_eq!(at(10, 5).since(at(8, 9)), Duration::new(1, 999_999_996));
+        assert_eq!(at(10, 5).since(at(10, 5)), Duration::ZERO);
+        assert_eq!(at(10, 5).since(at(10, 6)), Duration::ZERO);
+        assert_eq!(at(10, 5).since(at(11, 0)), Duration::ZERO);
+        assert_eq!(Timestamp::MAX.since(Timestamp::MIN).as_secs(), 315_537_897_599);
+    }
 
     #[test]
     fn instants_survive_text() {

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! key    revision u64 · n u32
-//! value  tag u8 · payload          the last entry of a revision (n = u32::MAX) is its seal
+//! value  tag u8 · payload          a delegation's and a suspension's are JSON; the last entry of a revision (n = u32::MAX) is its seal
 //! ```
 
+use super::delegations::{Idempotency, decode_record, decode_suspension, encode_record, encode_suspension};
 use super::error::Error;
 use super::keys::{ROW_KEY_BYTES, RowKey, numbered, read_u32, read_u64};
 use super::names::NewName;
 use super::row::RowValue;
-use crate::model::{ObjectId, ObjectNum, Timestamp, TypeNum};
+use crate::model::{Delegation, DelegationChange, ObjectId, ObjectNum, ObjectRef, Suspension, Timestamp, TypeNum};
+use std::sync::Arc;
 
 /// One entry.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +30,12 @@ pub enum LogEntry {
     Name(NewName),
     /// This schema is in force from here.
     Schema { text: String },
+    /// A delegation was made, narrowed or revoked: the whole record after it, and under which idempotency key it was made.
+    Delegation { record: Arc<Delegation>, change: DelegationChange, idempotency: Option<Idempotency> },
+    /// A principal is suspended from here.
+    Suspended(Suspension),
+    /// A principal is suspended no more.
+    Reinstated { principal: ObjectRef },
 }
 
 /// The `n` of a revision's seal: the hash over the seal before it and this revision's entries.
@@ -41,12 +49,16 @@ const ID: u8 = 5;
 const NAME: u8 = 6;
 const SCHEMA: u8 = 7;
 const EXPIRE: u8 = 8;
+const DELEGATION_CREATED: u8 = 9;
+const DELEGATION_NARROWED: u8 = 10;
+const DELEGATION_REVOKED: u8 = 11;
+const SUSPENDED: u8 = 12;
+const REINSTATED: u8 = 13;
 
 impl LogEntry {
     /// As stored.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        Ok(match self {
             LogEntry::Mark { at, metadata } => {
                 let mut bytes = vec![MARK];
                 bytes.extend_from_slice(&at.seconds().to_be_bytes());
@@ -80,7 +92,19 @@ impl LogEntry {
                 bytes.extend_from_slice(text.as_bytes());
                 bytes
             }
-        }
+            LogEntry::Delegation { record, change, idempotency } => {
+                let mut bytes = vec![match change {
+                    DelegationChange::Created => DELEGATION_CREATED,
+                    DelegationChange::Narrowed => DELEGATION_NARROWED,
+                    DelegationChange::Revoked => DELEGATION_REVOKED,
+                }];
+                encode_idempotency(idempotency.as_ref(), &mut bytes)?;
+                bytes.extend_from_slice(&encode_record(record)?);
+                bytes
+            }
+            LogEntry::Suspended(suspension) => [&[SUSPENDED], encode_suspension(suspension)?.as_slice()].concat(),
+            LogEntry::Reinstated { principal } => [&[REINSTATED], principal.to_string().as_bytes()].concat(),
+        })
     }
 
     /// Reads what `encode` wrote.
@@ -120,9 +144,48 @@ impl LogEntry {
                 let text = String::from_utf8(rest.to_vec()).map_err(|_| corrupt())?;
                 Ok(LogEntry::Schema { text })
             }
+            DELEGATION_CREATED | DELEGATION_NARROWED | DELEGATION_REVOKED => {
+                let change = match *tag {
+                    DELEGATION_CREATED => DelegationChange::Created,
+                    DELEGATION_NARROWED => DelegationChange::Narrowed,
+                    _ => DelegationChange::Revoked,
+                };
+                let (idempotency, record) = decode_idempotency(rest)?;
+                Ok(LogEntry::Delegation { record: Arc::new(decode_record(record)?), change, idempotency })
+            }
+            SUSPENDED => Ok(LogEntry::Suspended(decode_suspension(rest)?)),
+            REINSTATED => {
+                let text = std::str::from_utf8(rest).map_err(|_| corrupt())?;
+                Ok(LogEntry::Reinstated { principal: text.parse().map_err(|_| corrupt())? })
+            }
             _ => Err(corrupt()),
         }
     }
+}
+
+/// `length u32 · key · digest 32 bytes`, or a length of 0: without any.
+fn encode_idempotency(idempotency: Option<&Idempotency>, bytes: &mut Vec<u8>) -> Result<(), Error> {
+    let Some(Idempotency { key, digest }) = idempotency else {
+        bytes.extend_from_slice(&[0; 4]);
+        return Ok(());
+    };
+    let length = u32::try_from(key.len()).ok().filter(|length| *length > 0);
+    let length = length.ok_or_else(|| Error::Corrupt("an idempotency key without a length".to_owned()))?;
+    bytes.extend_from_slice(&numbered(length, key));
+    bytes.extend_from_slice(digest);
+    Ok(())
+}
+
+fn decode_idempotency(bytes: &[u8]) -> Result<(Option<Idempotency>, &[u8]), Error> {
+    let corrupt = || Error::Corrupt("an idempotency key in the changelog".to_owned());
+    let length = read_u32(bytes, 0)? as usize;
+    let rest = bytes.get(4..).ok_or_else(corrupt)?;
+    if length == 0 {
+        return Ok((None, rest));
+    }
+    let (key, rest) = rest.split_at_checked(length).ok_or_else(corrupt)?;
+    let (digest, rest) = rest.split_first_chunk::<32>().ok_or_else(corrupt)?;
+    Ok((Some(Idempotency { key: key.into(), digest: *digest }), rest))
 }
 
 #[cfg(test)]
@@ -146,7 +209,7 @@ mod tests {
             LogEntry::Name(NewName::Type { number: TypeNum(4), name: TypeName::new("doc").unwrap() }),
             LogEntry::Schema { text: "definition user {}".to_owned() },
         ] {
-            assert_eq!(LogEntry::decode(&entry.encode()).unwrap(), entry);
+            assert_eq!(LogEntry::decode(&entry.encode().unwrap()).unwrap(), entry);
         }
         assert!(LogEntry::decode(&[]).is_err());
         assert!(LogEntry::decode(&[99]).is_err());

@@ -5,12 +5,13 @@
 
 use super::Shared;
 use super::changelog::LogEntry;
+use super::delegations::encode_record;
 use super::error::Error;
 use super::high_water::HighWater;
 use super::judge::{Change, Commit, Verdict, judge};
 use super::overlay::{Overlay, State};
 use super::snapshot::Snapshot;
-use crate::model::{Revision, Timestamp};
+use crate::model::{Delegation, Revision, Timestamp};
 use rocksdb::WriteOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,13 +19,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 /// What a request came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Committed {
     pub revision: Revision,
-    /// Tuples written or removed.
+    /// Tuples written or removed; delegations made, narrowed or revoked; suspensions begun or ended.
     pub changed: u64,
-    /// The same by what became of them.
+    /// Of tuples, the same by what became of them.
     pub tally: Tally,
+    /// Of a request about one delegation: its record after it.
+    pub delegation: Option<Arc<Delegation>>,
 }
 
 /// Tuples that a request changed.
@@ -45,7 +48,13 @@ impl Tally {
                 LogEntry::Put { created: true, .. } => tally.created += 1,
                 LogEntry::Put { created: false, .. } => tally.replaced += 1,
                 LogEntry::Remove { .. } | LogEntry::Expire { .. } => tally.removed += 1,
-                LogEntry::Mark { .. } | LogEntry::Id { .. } | LogEntry::Name(_) | LogEntry::Schema { .. } => {}
+                LogEntry::Mark { .. }
+                | LogEntry::Id { .. }
+                | LogEntry::Name(_)
+                | LogEntry::Schema { .. }
+                | LogEntry::Delegation { .. }
+                | LogEntry::Suspended(_)
+                | LogEntry::Reinstated { .. } => {}
             }
         }
         tally
@@ -84,9 +93,14 @@ const COLLECT_EVERY: Duration = Duration::from_secs(1);
 /// Most that are removed at a time, so that writers do not wait for it.
 const COLLECTED_MAX: usize = 1_000;
 
-/// Tuples written or removed, and the same by what became of them.
-type Changed = (u64, Tally);
-type Waiting = (SyncSender<Result<Committed, Error>>, Result<Changed, Error>);
+/// What was accepted, but for the revision.
+struct Accepted {
+    changed: u64,
+    tally: Tally,
+    delegation: Option<Arc<Delegation>>,
+}
+
+type Waiting = (SyncSender<Result<Committed, Error>>, Result<Accepted, Error>);
 
 impl Committer {
     /// Runs until closed.
@@ -126,9 +140,9 @@ impl Committer {
                 None => judge(&overlay, &commit, now),
             };
             let outcome = match outcome {
-                Ok(verdict) if commit.only_judge => Ok((verdict.changed, Tally::of(&verdict.entries))),
+                Ok(verdict) if commit.only_judge => Ok(Accepted::of(&verdict)),
                 Ok(verdict) => match accept(&mut overlay, verdict, &mut bytes) {
-                    Ok(changed) => Ok(changed),
+                    Ok(accepted) => Ok(accepted),
                     Err(error) => {
                         // Applying what was judged fits cannot fail; if it does, the group is unusable.
                         waiting.push((reply, Err(error.clone())));
@@ -178,7 +192,7 @@ impl Committer {
             self.shared.names.store(self.state.names.clone());
         }
         let head = self.state.head;
-        let snapshot = Snapshot::pin(self.state.db.clone(), head.revision, head.schema_revision, head.at);
+        let snapshot = Snapshot::pin(self.state.db.clone(), &head, self.state.suspension_count);
         self.shared.publish(Arc::new(snapshot));
         answer(waiting, head.revision);
     }
@@ -225,13 +239,20 @@ impl Committer {
     }
 }
 
-fn accept(overlay: &mut Overlay<'_>, verdict: Verdict, bytes: &mut usize) -> Result<Changed, Error> {
-    let tally = Tally::of(&verdict.entries);
+impl Accepted {
+    fn of(verdict: &Verdict) -> Accepted {
+        let Verdict { entries, changed, delegation } = verdict;
+        Accepted { changed: *changed, tally: Tally::of(entries), delegation: delegation.clone() }
+    }
+}
+
+fn accept(overlay: &mut Overlay<'_>, verdict: Verdict, bytes: &mut usize) -> Result<Accepted, Error> {
+    let accepted = Accepted::of(&verdict);
     for entry in verdict.entries {
         *bytes += entry_bytes(&entry);
         overlay.apply(entry)?;
     }
-    Ok((verdict.changed, tally))
+    Ok(accepted)
 }
 
 /// About how much an entry adds to the batch.
@@ -241,13 +262,23 @@ fn entry_bytes(entry: &LogEntry) -> usize {
         LogEntry::Remove { .. } | LogEntry::Expire { .. } | LogEntry::Id { .. } | LogEntry::Name(_) => 128,
         LogEntry::Mark { metadata, .. } => 64 + metadata.len(),
         LogEntry::Schema { text } => 64 + 2 * text.len(),
+        LogEntry::Delegation { record, .. } => {
+            1_024 + record.anchors().len() * 256 + 2 * encode_record(record).map_or(0, |bytes| bytes.len())
+        }
+        LogEntry::Suspended(suspension) => 256 + 2 * suspension.reason.len(),
+        LogEntry::Reinstated { .. } => 128,
     }
 }
 
 fn answer(waiting: Vec<Waiting>, revision: Revision) {
     for (reply, outcome) in waiting {
         // Whoever asked may have gone; the commit stands all the same.
-        let _ = reply.send(outcome.map(|(changed, tally)| Committed { revision, changed, tally }));
+        let _ = reply.send(outcome.map(|Accepted { changed, tally, delegation }| Committed {
+            revision,
+            changed,
+            tally,
+            delegation,
+        }));
     }
 }
 

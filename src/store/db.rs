@@ -19,7 +19,11 @@ const EXPIRY: &str = "expiry";
 const UNDICT: &str = "undict";
 const META: &str = "meta";
 const SCHEMA: &str = "schema";
-const FAMILIES: [&str; 8] = [FWD, REV, EXPIRY, LOG, DICT, UNDICT, META, SCHEMA];
+const DELEGATION: &str = "delegation";
+const DELEGATION_INDEX: &str = "delegation_index";
+const SUSPENSION: &str = "suspension";
+const FAMILIES: [&str; 11] =
+    [FWD, REV, EXPIRY, LOG, DICT, UNDICT, META, SCHEMA, DELEGATION, DELEGATION_INDEX, SUSPENSION];
 
 /// Memory for blocks of all families together.
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
@@ -38,6 +42,9 @@ pub struct Families<'a> {
     pub undict: &'a ColumnFamily,
     pub meta: &'a ColumnFamily,
     pub schema: &'a ColumnFamily,
+    pub delegation: &'a ColumnFamily,
+    pub delegation_index: &'a ColumnFamily,
+    pub suspension: &'a ColumnFamily,
 }
 
 self_cell!(
@@ -87,6 +94,9 @@ impl Db {
                 undict: family(UNDICT)?,
                 meta: family(META)?,
                 schema: family(SCHEMA)?,
+                delegation: family(DELEGATION)?,
+                delegation_index: family(DELEGATION_INDEX)?,
+                suspension: family(SUSPENSION)?,
             })
         })
     }
@@ -176,8 +186,8 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     table.set_format_version(5);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    // Probes for a row or an id that is not there are the common case; a filter answers most without a block.
-    if matches!(name, FWD | DICT) {
+    // Probes for a row, an id or a suspension that is not there are the common case; a filter answers most without a block.
+    if matches!(name, FWD | DICT | SUSPENSION) {
         table.set_bloom_filter(10.0, false);
     }
     let mut options = Options::default();

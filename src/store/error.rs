@@ -1,6 +1,6 @@
 //! What can go wrong on this floor, as facts.
 
-use crate::model::{Revision, TupleKey};
+use crate::model::{DelegationId, Revision, TupleKey};
 use std::path::PathBuf;
 
 /// Facts; the engine sorts them by what the caller can do.
@@ -44,7 +44,21 @@ pub enum Error {
     #[error("no number is left for a new id of type `{object_type}`")]
     NumbersUsedUp { object_type: String },
 
+    /// No delegation has this id.
+    #[error("there is no delegation `{0}`")]
+    NoDelegation(DelegationId),
+    /// Another request came under the same idempotency key.
+    #[error("the idempotency key was used with another request")]
+    IdempotencyKeyUsed,
+    /// One call would revoke more delegations than it may.
+    #[error("more than {limit} delegations would be revoked")]
+    TooManyDelegations { limit: usize },
+
     // --- retry ---
+    /// A delegation that the request was judged by was changed, or has ended, since it was read; or the id drawn for a
+    /// new one is another's.
+    #[error("the delegation `{0}` changed meanwhile")]
+    DelegationChanged(DelegationId),
     /// The committer has more waiting than it may.
     #[error("too many writes are waiting")]
     QueueFull,

@@ -5,6 +5,9 @@
 use super::changelog::LogEntry;
 use super::error::{Error, FormCount};
 use super::hierarchy::{Descent, Parents, SUBTREE_MAX};
+use super::judge_delegation::{
+    NewDelegation, judge_narrowing, judge_reinstatement, judge_revocation, judge_revocation_of_all, judge_suspension,
+};
 use super::keys::{ROW_KEY_BYTES, RowKey, SubjectKey, after_prefix, expiring_row, expiry_prefix};
 use super::names::Names;
 use super::overlay::{FormKey, Overlay};
@@ -12,8 +15,9 @@ use super::row::{RowCaveat, RowValue};
 use super::scan::{RowScan, Within, forward_prefix};
 use super::snapshot::Direction;
 use crate::model::{
-    CaveatName, MemberNum, ObjectId, ObjectNum, ObjectRef, Precondition, RelationName, RelationTuple, Revision,
-    SubjectKind, SubjectRef, Timestamp, TupleFilter, TupleKey, TupleUpdate, TypeName, TypeNum, UpdateKind,
+    CaveatName, Delegation, DelegationId, MemberNum, ObjectId, ObjectNum, ObjectRef, Precondition, RelationName,
+    RelationTuple, Revision, SubjectKind, SubjectRef, Timestamp, TupleFilter, TupleKey, TupleUpdate, TypeName, TypeNum,
+    UpdateKind,
 };
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
@@ -52,6 +56,19 @@ pub enum Change {
     Schema(NewSchema),
     /// Removes up to `limit` tuples that have ended.
     CollectExpired { limit: usize },
+    /// Makes a delegation.
+    CreateDelegation(Box<NewDelegation>),
+    /// Puts this record in the place of the one of the version before it.
+    NarrowDelegation(Box<Delegation>),
+    /// Revokes a delegation. Again, it changes nothing.
+    RevokeDelegation { id: DelegationId, reason: String },
+    /// Revokes every delegation that names the principal as delegator or delegate, as written, or none if more than
+    /// `limit` do.
+    RevokeAllFor { principal: SubjectRef, reason: String, limit: usize },
+    /// Suspends a principal. Again, it changes nothing.
+    Suspend { principal: ObjectRef, reason: String },
+    /// Ends a suspension. Again, it changes nothing.
+    Reinstate { principal: ObjectRef },
 }
 
 /// What is done when more tuples match than may be removed at once.
@@ -92,14 +109,26 @@ pub struct Form {
 /// What a request comes to.
 pub struct Verdict {
     pub entries: Vec<LogEntry>,
-    /// Tuples written or removed.
+    /// Tuples written or removed; delegations made, narrowed or revoked; suspensions begun or ended.
     pub changed: u64,
+    /// Of a request about one delegation: its record after it.
+    pub delegation: Option<Arc<Delegation>>,
+}
+
+impl Verdict {
+    /// Accepted, and nothing is written.
+    pub(super) const NOTHING: Verdict = Verdict { entries: Vec::new(), changed: 0, delegation: None };
 }
 
 /// Accepts or refuses.
 pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<Verdict, Error> {
     if commit.schema_revision != overlay.schema_revision() {
         return Err(Error::SchemaChanged);
+    }
+    if let Change::CreateDelegation(new) = &commit.change
+        && let Some(verdict) = new.made_before(overlay, now)?
+    {
+        return Ok(verdict);
     }
     let mut rows_left = commit.precondition_rows_max;
     for (index, precondition) in commit.preconditions.iter().enumerate() {
@@ -128,7 +157,7 @@ pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<V
             }
             let changed = rows.len() as u64;
             let removals = rows.into_iter().map(|(key, value)| LogEntry::Remove { key, value });
-            Ok(Verdict { entries: std::iter::once(mark).chain(removals).collect(), changed })
+            Ok(Verdict { entries: std::iter::once(mark).chain(removals).collect(), changed, delegation: None })
         }
         Change::ReplaceSubjects { object, relation, tuples, limit } => {
             let wanted = Replacement { object, relation, tuples, limit: *limit };
@@ -139,8 +168,16 @@ pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<V
             let ended = expired(overlay, now, *limit)?;
             let changed = ended.len() as u64;
             let ends = ended.into_iter().map(|(key, value)| LogEntry::Expire { key, value });
-            Ok(Verdict { entries: std::iter::once(mark).chain(ends).collect(), changed })
+            Ok(Verdict { entries: std::iter::once(mark).chain(ends).collect(), changed, delegation: None })
         }
+        Change::CreateDelegation(new) => new.judge(overlay, now, mark),
+        Change::NarrowDelegation(record) => judge_narrowing(overlay, record, mark),
+        Change::RevokeDelegation { id, reason } => judge_revocation(overlay, *id, reason, now, mark),
+        Change::RevokeAllFor { principal, reason, limit } => {
+            judge_revocation_of_all(overlay, principal, reason, *limit, now, mark)
+        }
+        Change::Suspend { principal, reason } => judge_suspension(overlay, principal, reason, now, mark),
+        Change::Reinstate { principal } => judge_reinstatement(overlay, principal, mark),
     }
 }
 
@@ -177,7 +214,7 @@ fn judge_tuples(
     let changed = rows.len() as u64;
     let mut entries = numbering.entries;
     entries.append(&mut rows);
-    Ok(Verdict { entries, changed })
+    Ok(Verdict { entries, changed, delegation: None })
 }
 
 /// `written` are the rows put, with their tuples as the caller wrote them: ids among them may be new.
@@ -196,7 +233,10 @@ fn refuse_parent_cycles(
             | LogEntry::Expire { .. }
             | LogEntry::Id { .. }
             | LogEntry::Name(_)
-            | LogEntry::Schema { .. } => None,
+            | LogEntry::Schema { .. }
+            | LogEntry::Delegation { .. }
+            | LogEntry::Suspended(_)
+            | LogEntry::Reinstated { .. } => None,
         };
     }
     if !changed.keys().any(|key| parents.contains(&key.relation)) {
@@ -261,7 +301,7 @@ fn judge_replacement(
     let changed = rows.len() as u64;
     let mut entries = numbering.entries;
     entries.append(&mut rows);
-    Ok(Verdict { entries, changed })
+    Ok(Verdict { entries, changed, delegation: None })
 }
 
 fn row_value(names: &Names, tuple: &RelationTuple) -> Result<RowValue, Error> {
@@ -315,7 +355,7 @@ fn judge_schema(overlay: &Overlay<'_>, new: &NewSchema, now: Timestamp, mark: Lo
     let mut entries = vec![mark];
     entries.extend(overlay.names().missing(&new.names, &new.caveats)?.into_iter().map(LogEntry::Name));
     entries.push(LogEntry::Schema { text: new.text.clone() });
-    Ok(Verdict { entries, changed: 0 })
+    Ok(Verdict { entries, changed: 0, delegation: None })
 }
 
 /// Counts, with one sample each, of the forms in which live tuples stand. Counters are kept, so nothing is scanned but
@@ -848,7 +888,10 @@ mod tests {
                     | LogEntry::Expire { .. }
                     | LogEntry::Id { .. }
                     | LogEntry::Name(_)
-                    | LogEntry::Schema { .. } => None,
+                    | LogEntry::Schema { .. }
+                    | LogEntry::Delegation { .. }
+                    | LogEntry::Suspended(_)
+                    | LogEntry::Reinstated { .. } => None,
                 });
                 let removed: Vec<RowKey> = removed.collect();
                 assert_eq!(removed.len(), due.len(), "seed {seed} {root}");

@@ -4,6 +4,15 @@
 //! fwd   relation u32 · object u32 · kind u8 · subject member u32 · subject u32          17 bytes
 //! expiry  instant u64 · nanos u32 · the forward key                                     29 bytes
 //! rev   subject member u32 · subject u32 · kind u8 · relation u32 · object u32          17 bytes
+//!
+//! delegation        number u64                                                     → record
+//! delegation_index  kind u8 · text · 0x00 · number u64                             → nothing
+//!                     by root, delegate, delegator, anchor, parent
+//!                   kind u8 · root · 0x00 · end (instant u64 · nanos u32) · number u64 → nothing
+//!                     of those that are not revoked
+//!                   kind u8 · id · 0x00                                            → number u64
+//!                   kind u8 · idempotency key · 0x00         → number u64 · digest of the request 32 bytes · instant
+//! suspension        principal as text                                              → record
 //! ```
 //! `relation` is the number of (definition, relation). `subject member` is the number of (definition, relation) for a
 //! userset and of (definition, `...`) for a plain object or a wildcard; a wildcard's `subject` is 0.
@@ -83,14 +92,26 @@ fn split(key: &[u8]) -> Result<(u32, u32, SubjectKind, u32, u32), Error> {
     Ok((read_u32(key, 0)?, read_u32(key, 4)?, kind, read_u32(key, 9)?, read_u32(key, 13)?))
 }
 
-/// The start of every key in `expiry` of rows that end at this instant. Byte order is time order, before 1970 too.
+/// An instant within a key. Byte order is time order, before 1970 too.
+#[must_use]
+pub fn instant_key(at: Timestamp) -> [u8; 12] {
+    let mut key = [0; 12];
+    let seconds = at.seconds().cast_unsigned() ^ (1 << 63);
+    key[0..8].copy_from_slice(&seconds.to_be_bytes());
+    key[8..12].copy_from_slice(&at.nanos().to_be_bytes());
+    key
+}
+
+/// Reads what `instant_key` wrote, at `at`.
+pub fn read_instant(bytes: &[u8], at: usize) -> Result<Timestamp, Error> {
+    let seconds = (read_u64(bytes, at)? ^ (1 << 63)).cast_signed();
+    Timestamp::new(seconds, read_u32(bytes, at + 8)?).ok_or_else(|| Error::Corrupt("an instant".to_owned()))
+}
+
+/// The start of every key in `expiry` of rows that end at this instant.
 #[must_use]
 pub fn expiry_prefix(end: Timestamp) -> [u8; 12] {
-    let mut prefix = [0; 12];
-    let seconds = end.seconds().cast_unsigned() ^ (1 << 63);
-    prefix[0..8].copy_from_slice(&seconds.to_be_bytes());
-    prefix[8..12].copy_from_slice(&end.nanos().to_be_bytes());
-    prefix
+    instant_key(end)
 }
 
 /// The key in `expiry` of a row.
@@ -184,6 +205,7 @@ mod tests {
         let ends = ends.map(|(seconds, nanos)| Timestamp::new(seconds, nanos).unwrap());
         let keys = ends.map(expiry_prefix);
         assert!(keys.is_sorted());
+        assert_eq!(keys.map(|key| read_instant(&key, 0).unwrap()), ends);
     }
 
     #[test]

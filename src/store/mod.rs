@@ -13,19 +13,25 @@ mod log_reader;
 mod listeners;
 mod dictionary;
 mod scan;
+mod delegations;
 mod changelog;
 mod overlay;
 mod judge;
 mod hierarchy;
+mod judge_delegation;
 mod committer;
 mod high_water;
 mod verify;
+#[cfg(test)]
+mod delegation_tests;
 
 pub use changelog::LogEntry;
 pub use committer::{Committed, Now, Tally};
+pub use delegations::{DelegationsBy, Idempotency, Idempotent};
 pub use dictionary::Dictionary;
 pub use error::{Error, FormCount};
 pub use judge::{Beyond, Change, Commit, Form, NewSchema, tuple_key};
+pub use judge_delegation::NewDelegation;
 pub use keys::{ROW_KEY_BYTES, RowKey, SubjectKey};
 pub use listeners::{Listener, Listening};
 pub use log_reader::LogPosition;
@@ -133,7 +139,7 @@ impl Store {
         check_high_water(&db, folder, state.head)?;
 
         let head = state.head;
-        let snapshot = Arc::new(Snapshot::pin(db.clone(), head.revision, head.schema_revision, head.at));
+        let snapshot = Arc::new(Snapshot::pin(db.clone(), &head, state.suspension_count));
         let shared = Arc::new(Shared {
             published: ArcSwap::new(snapshot.clone()),
             recent: Mutex::new(VecDeque::from([(Instant::now(), snapshot)])),
@@ -335,7 +341,15 @@ fn load_state(db: Arc<Db>, dictionary: Arc<Dictionary>) -> Result<State, Error> 
     for of in (0..names.type_count()).filter_map(|at| u32::try_from(at).ok()).map(TypeNum) {
         next_numbers.insert(of, dictionary.next_number(of)?);
     }
-    Ok(State { db, dictionary, names: Arc::new(names), counters, next_numbers, head })
+    let last = db.last_key(db.families().delegation, &[])?;
+    let next_delegation = last.map_or(Ok(1), |key| keys::read_u64(&key, 0).map(|last| last.saturating_add(1)))?;
+    let mut suspension_count = 0;
+    db.scan(db.families().suspension, &[], |_, _| {
+        suspension_count += 1;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let names = Arc::new(names);
+    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head })
 }
 
 fn check_high_water(db: &Db, folder: &Path, head: Head) -> Result<(), Error> {

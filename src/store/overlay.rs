@@ -5,16 +5,24 @@
 
 use super::changelog::{LogEntry, SEAL};
 use super::db::Db;
+use super::delegations::{
+    DelegationsBy, Idempotency, Idempotent, decode_record, decode_suspension, encode_record, encode_suspension, id_key,
+    idempotency_key, lasting_keys, live_key, number_of, record_key, suspension_key,
+};
 use super::dictionary::Dictionary;
 use super::error::Error;
-use super::keys::{RowKey, expiry_key, log_key, numbered};
+use super::keys::{RowKey, expiry_key, log_key, numbered, read_u64};
 use super::names::{Names, NewName};
 use super::row::RowValue;
-use crate::model::{MemberNum, ObjectId, ObjectNum, Revision, SubjectKind, Timestamp, TypeNum};
+use crate::model::{
+    Delegation, DelegationId, MemberNum, ObjectId, ObjectNum, ObjectRef, Revision, SubjectKind, Suspension, Timestamp,
+    TypeNum,
+};
 use aws_lc_rs::digest::{Context, SHA256};
 use hashbrown::HashMap;
 use rocksdb::WriteBatch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// A relation and one form of subject in it, of which the live tuples are counted.
@@ -107,6 +115,10 @@ pub struct State {
     pub names: Arc<Names>,
     pub counters: HashMap<FormKey, u64>,
     pub next_numbers: HashMap<TypeNum, u32>,
+    /// The number of the next delegation.
+    pub next_delegation: u64,
+    /// Principals suspended.
+    pub suspension_count: u64,
     pub head: Head,
 }
 
@@ -122,6 +134,15 @@ pub struct Overlay<'a> {
     counters: HashMap<FormKey, u64>,
     next_numbers: HashMap<TypeNum, u32>,
     schema: Option<String>,
+    /// The group's own delegations as they are after it, by number, and their numbers.
+    delegations: BTreeMap<u64, Arc<Delegation>>,
+    delegation_numbers: HashMap<DelegationId, u64>,
+    /// Keys of `delegation_index` of delegations that are not revoked: to be there, or not.
+    lives: BTreeMap<Vec<u8>, bool>,
+    idempotent: BTreeMap<Box<[u8]>, Idempotent>,
+    next_delegation: u64,
+    suspensions: BTreeMap<ObjectRef, Option<Suspension>>,
+    suspension_count: u64,
     at: Timestamp,
     entries: Vec<LogEntry>,
 }
@@ -133,6 +154,8 @@ pub struct Sealed {
     names: Option<Names>,
     counters: HashMap<FormKey, u64>,
     next_numbers: HashMap<TypeNum, u32>,
+    next_delegation: u64,
+    suspension_count: u64,
 }
 
 pub(super) const HEAD: &[u8] = b"head";
@@ -157,6 +180,13 @@ impl<'a> Overlay<'a> {
             counters: HashMap::new(),
             next_numbers: HashMap::new(),
             schema: None,
+            delegations: BTreeMap::new(),
+            delegation_numbers: HashMap::new(),
+            lives: BTreeMap::new(),
+            idempotent: BTreeMap::new(),
+            next_delegation: state.next_delegation,
+            suspensions: BTreeMap::new(),
+            suspension_count: state.suspension_count,
             at: state.head.at,
             entries: Vec::new(),
         }
@@ -222,6 +252,63 @@ impl<'a> Overlay<'a> {
         self.counters.get(form).or_else(|| self.state.counters.get(form)).copied().unwrap_or(0)
     }
 
+    /// A delegation by its number.
+    pub fn delegation(&self, number: u64) -> Result<Option<Arc<Delegation>>, Error> {
+        if let Some(record) = self.delegations.get(&number) {
+            return Ok(Some(record.clone()));
+        }
+        let found = self.state.db.get(self.state.db.families().delegation, &record_key(number))?;
+        found.map(|bytes| decode_record(&bytes).map(Arc::new)).transpose()
+    }
+
+    /// A delegation by its id.
+    pub fn delegation_of(&self, id: &DelegationId) -> Result<Option<Arc<Delegation>>, Error> {
+        if let Some(number) = self.delegation_numbers.get(id) {
+            return self.delegation(*number);
+        }
+        match self.state.db.get(self.state.db.families().delegation_index, &id_key(id))? {
+            Some(number) => self.delegation(read_u64(&number, 0)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Adds the numbers of committed delegations that an index names. The group's own are `own_delegations`.
+    pub fn indexed(&self, by: DelegationsBy<'_>, numbers: &mut BTreeSet<u64>) -> Result<(), Error> {
+        self.state.db.scan(self.state.db.families().delegation_index, &by.prefix(), |key, _| {
+            numbers.insert(number_of(key)?);
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// Numbers of the delegations that the group made or changed.
+    pub fn own_delegations(&self) -> impl Iterator<Item = u64> {
+        self.delegations.keys().copied()
+    }
+
+    /// The number of the next delegation.
+    #[must_use]
+    pub fn next_delegation(&self) -> u64 {
+        self.next_delegation
+    }
+
+    /// What was made under an idempotency key.
+    pub fn idempotent(&self, key: &[u8]) -> Result<Option<Idempotent>, Error> {
+        if let Some(found) = self.idempotent.get(key) {
+            return Ok(Some(*found));
+        }
+        let found = self.state.db.get(self.state.db.families().delegation_index, &idempotency_key(key))?;
+        found.map(|bytes| Idempotent::decode(&bytes)).transpose()
+    }
+
+    /// The principal's suspension.
+    pub fn suspension(&self, principal: &ObjectRef) -> Result<Option<Suspension>, Error> {
+        if let Some(found) = self.suspensions.get(principal) {
+            return Ok(found.clone());
+        }
+        let found = self.state.db.get(self.state.db.families().suspension, &suspension_key(principal))?;
+        found.map(|bytes| decode_suspension(&bytes)).transpose()
+    }
+
     /// Takes one entry of the changelog.
     pub fn apply(&mut self, entry: LogEntry) -> Result<(), Error> {
         match &entry {
@@ -250,8 +337,41 @@ impl<'a> Overlay<'a> {
                 self.names.get_or_insert_with(|| Names::clone(&state.names)).add(new)?;
             }
             LogEntry::Schema { text } => self.schema = Some(text.clone()),
+            LogEntry::Delegation { record, change: _, idempotency } => {
+                self.take_delegation(record, idempotency.as_ref())?;
+            }
+            LogEntry::Suspended(suspension) => {
+                if self.suspension(&suspension.principal)?.is_none() {
+                    self.suspension_count += 1;
+                }
+                self.suspensions.insert(suspension.principal.clone(), Some(suspension.clone()));
+            }
+            LogEntry::Reinstated { principal } => {
+                if self.suspension(principal)?.is_some() {
+                    self.suspension_count = self.suspension_count.saturating_sub(1);
+                }
+                self.suspensions.insert(principal.clone(), None);
+            }
         }
         self.entries.push(entry);
+        Ok(())
+    }
+
+    fn take_delegation(&mut self, record: &Arc<Delegation>, idempotency: Option<&Idempotency>) -> Result<(), Error> {
+        let number = record.number;
+        if let Some(key) = self.delegation(number)?.and_then(|before| live_key(&before)) {
+            self.lives.insert(key, false);
+        }
+        if let Some(key) = live_key(record) {
+            self.lives.insert(key, true);
+        }
+        if let Some(Idempotency { key, digest }) = idempotency {
+            let made = Idempotent { number, digest: *digest, at: record.created_at };
+            self.idempotent.insert(key.clone(), made);
+        }
+        self.next_delegation = self.next_delegation.max(number.saturating_add(1));
+        self.delegation_numbers.insert(record.id, number);
+        self.delegations.insert(number, record.clone());
         Ok(())
     }
 
@@ -303,11 +423,12 @@ impl<'a> Overlay<'a> {
         if let Some(text) = &self.schema {
             batch.put_cf(families.schema, self.revision.0.to_be_bytes(), text);
         }
+        self.seal_delegations(&mut batch)?;
         let mut hash = Context::new(&SHA256);
         hash.update(&self.state.head.seal);
         for (n, entry) in self.entries.iter().enumerate() {
             let n = u32::try_from(n).map_err(|_| Error::Corrupt("a revision of 2^32 entries".to_owned()))?;
-            let bytes = entry.encode();
+            let bytes = entry.encode()?;
             hash.update(&n.to_be_bytes());
             hash.update(&(bytes.len() as u64).to_be_bytes());
             hash.update(&bytes);
@@ -322,7 +443,44 @@ impl<'a> Overlay<'a> {
         batch.put_cf(families.log, log_key(self.revision.0, SEAL), seal);
         let head = Head { revision: self.revision, schema_revision: self.schema_revision(), at: self.at, seal };
         batch.put_cf(families.meta, HEAD, head.encode());
-        Ok(Sealed { batch, head, names: self.names, counters: self.counters, next_numbers: self.next_numbers })
+        Ok(Sealed {
+            batch,
+            head,
+            names: self.names,
+            counters: self.counters,
+            next_numbers: self.next_numbers,
+            next_delegation: self.next_delegation,
+            suspension_count: self.suspension_count,
+        })
+    }
+
+    fn seal_delegations(&self, batch: &mut WriteBatch) -> Result<(), Error> {
+        let families = self.state.db.families();
+        for (number, record) in &self.delegations {
+            batch.put_cf(families.delegation, record_key(*number), encode_record(record)?);
+            batch.put_cf(families.delegation_index, id_key(&record.id), number.to_be_bytes());
+            for key in lasting_keys(record) {
+                batch.put_cf(families.delegation_index, key, []);
+            }
+        }
+        for (key, is_there) in &self.lives {
+            if *is_there {
+                batch.put_cf(families.delegation_index, key, []);
+            } else {
+                batch.delete_cf(families.delegation_index, key);
+            }
+        }
+        for (key, made) in &self.idempotent {
+            batch.put_cf(families.delegation_index, idempotency_key(key), made.encode());
+        }
+        for (principal, suspension) in &self.suspensions {
+            let key = suspension_key(principal);
+            match suspension {
+                Some(suspension) => batch.put_cf(families.suspension, key, encode_suspension(suspension)?),
+                None => batch.delete_cf(families.suspension, key),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -332,6 +490,8 @@ impl Sealed {
         state.head = self.head;
         state.counters.extend(self.counters);
         state.next_numbers.extend(self.next_numbers);
+        state.next_delegation = self.next_delegation;
+        state.suspension_count = self.suspension_count;
         let named = self.names.is_some();
         if let Some(names) = self.names {
             state.names = Arc::new(names);

@@ -1,11 +1,12 @@
 //! One published revision, to be read for as long as it is held.
 
-use super::db::{Db, scan_range};
+use super::db::{Db, Families, scan_range};
 use super::error::Error;
 use super::keys::{ROW_KEY_BYTES, RowKey, after_prefix};
+use super::overlay::Head;
 use super::row::RowValue;
 use crate::model::{Revision, Timestamp};
-use rocksdb::{ReadOptions, Snapshot as RocksSnapshot};
+use rocksdb::{ColumnFamily, DBPinnableSlice, ReadOptions, Snapshot as RocksSnapshot};
 use self_cell::self_cell;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -29,6 +30,7 @@ pub struct Snapshot {
     revision: Revision,
     schema_revision: Revision,
     committed_at: Timestamp,
+    suspension_count: u64,
     pinned: PinnedDb,
 }
 
@@ -46,15 +48,21 @@ pub enum Direction {
 }
 
 impl Snapshot {
-    /// Pins what the database holds now, which the caller knows to be this revision.
-    pub(super) fn pin(db: Arc<Db>, revision: Revision, schema_revision: Revision, committed_at: Timestamp) -> Snapshot {
+    /// Pins what the database holds now, which the caller knows to be this.
+    pub(super) fn pin(db: Arc<Db>, head: &Head, suspension_count: u64) -> Snapshot {
         let pinned = PinnedDb::new(db, |db| {
             let snapshot = db.borrow_owner().snapshot();
             let mut read = ReadOptions::default();
             read.set_snapshot(&snapshot);
             Pinned { snapshot, read }
         });
-        Snapshot { revision, schema_revision, committed_at, pinned }
+        Snapshot {
+            revision: head.revision,
+            schema_revision: head.schema_revision,
+            committed_at: head.at,
+            suspension_count,
+            pinned,
+        }
     }
 
     /// The revision every read sees.
@@ -75,15 +83,41 @@ impl Snapshot {
         self.committed_at
     }
 
+    /// How many principals are suspended.
+    pub(super) fn suspension_count(&self) -> u64 {
+        self.suspension_count
+    }
+
     fn db(&self) -> &Db {
         self.pinned.borrow_owner()
     }
 
+    pub(super) fn families(&self) -> &Families<'_> {
+        self.db().families()
+    }
+
+    /// The value of a key at this revision.
+    pub(super) fn get(&self, family: &ColumnFamily, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, Error> {
+        let read = &self.pinned.borrow_dependent().read;
+        Ok(self.db().borrow_owner().get_pinned_cf_opt(family, key, read)?)
+    }
+
+    /// Keys from `from` (inclusive) to `end` (exclusive; empty means no end) at this revision, until `each` breaks.
+    pub(super) fn range(
+        &self,
+        family: &ColumnFamily,
+        from: &[u8],
+        end: &[u8],
+        each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.pinned.borrow_dependent().snapshot);
+        scan_range(self.db().borrow_owner(), family, options, from, end, each)
+    }
+
     /// The value of one row, if the row is there (live or expired).
     pub fn row(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
-        let read = &self.pinned.borrow_dependent().read;
-        let found = self.db().borrow_owner().get_pinned_cf_opt(self.db().families().fwd, key.forward(), read)?;
-        found.map(|bytes| RowValue::decode(&bytes)).transpose()
+        self.get(self.families().fwd, &key.forward())?.map(|bytes| RowValue::decode(&bytes)).transpose()
     }
 
     /// Rows under a key prefix in key order, after `after` when given, until `each` breaks. Live or expired.
@@ -101,14 +135,12 @@ impl Snapshot {
             from = after.to_vec();
             from.push(0);
         }
-        let families = self.db().families();
+        let families = self.families();
         let family = match direction {
             Direction::Forward => families.fwd,
             Direction::Reverse => families.rev,
         };
-        let mut options = ReadOptions::default();
-        options.set_snapshot(&self.pinned.borrow_dependent().snapshot);
-        scan_range(self.db().borrow_owner(), family, options, &from, &after_prefix(prefix), |key, value| {
+        self.range(family, &from, &after_prefix(prefix), |key, value| {
             let key = match direction {
                 Direction::Forward => RowKey::from_forward(key)?,
                 Direction::Reverse => RowKey::from_reverse(key)?,
@@ -123,9 +155,7 @@ impl Snapshot {
         from: &[u8],
         each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
-        let mut options = ReadOptions::default();
-        options.set_snapshot(&self.pinned.borrow_dependent().snapshot);
-        scan_range(self.db().borrow_owner(), self.db().families().log, options, from, &[], each)
+        self.range(self.families().log, from, &[], each)
     }
 
     /// The text of the schema in force; `None` before the first.

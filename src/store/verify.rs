@@ -59,6 +59,9 @@ impl Store {
             ("dict", ours.dict, theirs.dict),
             ("undict", ours.undict, theirs.undict),
             ("schema", ours.schema, theirs.schema),
+            ("delegation", ours.delegation, theirs.delegation),
+            ("delegation_index", ours.delegation_index, theirs.delegation_index),
+            ("suspension", ours.suspension, theirs.suspension),
             ("log", ours.log, theirs.log),
             ("meta", ours.meta, theirs.meta),
         ] {

@@ -73,6 +73,9 @@ fn told_after(live: &Live, revision: Revision) -> Vec<String> {
         .map(|change| match change {
             WatchChange::Tuple(update) => format!("{:?} {}", update.kind, update.tuple),
             WatchChange::Schema { .. } => "Schema".to_owned(),
+            other @ (WatchChange::Delegation { .. } | WatchChange::Suspended(_) | WatchChange::Reinstated { .. }) => {
+                format!("{other:?}")
+            }
         })
         .collect()
 }

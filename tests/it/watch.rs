@@ -93,6 +93,9 @@ fn told(write: &WatchWrite) -> Vec<String> {
     let change = |change: &WatchChange| match change {
         WatchChange::Tuple(TupleUpdate { kind, tuple }) => format!("{kind:?} {tuple}"),
         WatchChange::Schema { text, .. } => format!("Schema of {} bytes", text.len()),
+        other @ (WatchChange::Delegation { .. } | WatchChange::Suspended(_) | WatchChange::Reinstated { .. }) => {
+            format!("{other:?}")
+        }
     };
     write.changes.iter().map(change).collect()
 }
