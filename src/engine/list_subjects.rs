@@ -20,7 +20,7 @@ use crate::model::{
 };
 use crate::schema::Side;
 use crate::store::Store;
-use crate::walk::{Asker, Budget, Mentioned, Node, SubjectForm, naming_relations, subjects_mentioned};
+use crate::walk::{self, Asked, Asker, Budget, Mentioned, Node, SubjectForm, naming_relations, subjects_mentioned};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -190,8 +190,10 @@ impl SubjectLister {
         {
             let membership = self.answer(self.next)?;
             self.next += 1;
-            // Whoever no tuple grants anything is one of everybody, unless the answer differs.
-            if membership == Membership::Not || (membership == self.everybody && !one.grants) {
+            // Whoever no tuple grants anything is one of everybody, unless the answer differs, or what it hangs on.
+            let of_everybody = membership == self.everybody
+                && self.missing.get(&one.object) == self.missing.get(&ObjectNum::ANYBODY_ELSE);
+            if membership == Membership::Not || (of_everybody && !one.grants) {
                 continue;
             }
             let mut position = [AT_SUBJECT; POSITION_BYTES];
@@ -261,14 +263,13 @@ impl SubjectLister {
     }
 
     fn ask(&mut self, object: ObjectNum) -> Result<Membership, Error> {
-        let mut asker = Asker::new(self.key(object), self.context.clone());
-        let (membership, missing) = asker
-            .ask_why(&self.in_force.plan, &self.view, self.root, &mut self.budget)
+        let asked = Asked { node: self.root, subject: self.key(object) };
+        let found = walk::check(&self.in_force.plan, &self.view, asked, &self.context, &mut self.budget, false)
             .map_err(|error| Resolver::again(&self.store, &self.in_force, &self.transient).told(error))?;
-        if membership == Membership::Conditional {
-            self.missing.insert(object, missing);
+        if found.membership == Membership::Conditional {
+            self.missing.insert(object, found.missing);
         }
-        Ok(membership)
+        Ok(found.membership)
     }
 
     fn subject(&self, number: ObjectNum) -> Result<SubjectRef, Error> {

@@ -88,14 +88,13 @@ pub struct Asker {
     subject: SubjectKey,
     context: Context,
     memo: Memo,
-    reasons: Reasons,
 }
 
 impl Asker {
     /// Nothing asked yet.
     #[must_use]
     pub fn new(subject: SubjectKey, context: Context) -> Asker {
-        Asker { subject, context, memo: Memo::default(), reasons: Reasons::default() }
+        Asker { subject, context, memo: Memo::default() }
     }
 
     /// What [`check`] would find for this subject, its work taken from `budget`.
@@ -103,7 +102,9 @@ impl Asker {
         self.walking(plan, view, budget, |walk| walk.solve(node))
     }
 
-    /// As [`Asker::ask`], with the context fields that could still decide a conditional answer, sorted.
+    /// What [`check`] would find for this subject, with the context fields that could still decide a conditional answer,
+    /// sorted. Those are worked out as if nothing had been asked before: which derivations lead through the asked node,
+    /// and so add nothing, hangs on where a walk began. It costs a conditional answer of a list what Check costs.
     pub fn ask_why(
         &mut self,
         plan: &Plan,
@@ -111,14 +112,14 @@ impl Asker {
         node: Node,
         budget: &mut Budget,
     ) -> Result<(Membership, Vec<String>), Error> {
-        self.walking(plan, view, budget, |walk| {
-            let membership = walk.solve(node)?;
-            let missing = match membership {
-                Membership::Conditional => walk.gather(node)?,
-                Membership::Member | Membership::Not => Vec::new(),
-            };
-            Ok((membership, missing))
-        })
+        match self.ask(plan, view, node, budget)? {
+            Membership::Conditional => {
+                let asked = Asked { node, subject: self.subject };
+                let found = check(plan, view, asked, &self.context, budget, false)?;
+                Ok((found.membership, found.missing))
+            }
+            value @ (Membership::Member | Membership::Not) => Ok((value, Vec::new())),
+        }
     }
 
     /// What a part of a permission's expression says by itself on an object.
@@ -182,14 +183,14 @@ impl Asker {
             memo,
             trail: Trail::default(),
             conditions: Conditions::new(&self.context),
-            reasons: std::mem::take(&mut self.reasons),
+            reasons: Reasons::default(),
             valid_until: None,
             table: None,
             asks: Asks::Node,
             subtracted: 0,
         };
         let done = work(&mut walk)?;
-        (self.memo, self.reasons) = (walk.memo, walk.reasons);
+        self.memo = walk.memo;
         Ok(done)
     }
 }

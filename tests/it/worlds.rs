@@ -258,6 +258,18 @@ impl World {
         world
     }
 
+    /// The same with an object of every type that no tuple mentions: what is so for it is so for everybody else.
+    pub fn with_strangers(self) -> World {
+        let World { schema, mut objects, tuples, pool, refs: _ } = self;
+        for of in 0..schema.types.len() {
+            let stranger = Object { of, id: UNKNOWN.to_owned() };
+            if !objects.contains(&stranger) {
+                objects.push(stranger);
+            }
+        }
+        World { pool, ..World::new(schema, objects, tuples) }
+    }
+
     /// Tuples between existing objects read from text, with the world built around them; one unknown id a type.
     pub fn from_tuples(schema: Schema, tuples: &[RelationTuple], subjects: &[SubjectRef]) -> Result<World, String> {
         let mut objects: Vec<Object> = Vec::new();
