@@ -190,8 +190,10 @@ impl SubjectLister {
         {
             let membership = self.answer(self.next)?;
             self.next += 1;
-            // Whoever no tuple grants anything is one of everybody, unless the answer differs.
-            if membership == Membership::Not || (membership == self.everybody && !one.grants) {
+            // Whoever no tuple grants anything is one of everybody, unless the answer differs, or what it hangs on.
+            let of_everybody = membership == self.everybody
+                && self.missing.get(&one.object) == self.missing.get(&ObjectNum::ANYBODY_ELSE);
+            if membership == Membership::Not || (of_everybody && !one.grants) {
                 continue;
             }
             let mut position = [AT_SUBJECT; POSITION_BYTES];
