@@ -130,16 +130,7 @@ impl TestEngine {
 
     /// Every tuple that matches, as text, in the order read.
     pub fn read(&self, filter: TupleFilter) -> Vec<String> {
-        let request = ReadTuples { filter, consistency: Consistency::Newest, cursor: None };
-        let mut reader = self.read_tuples(request).expect("a reader");
-        let mut found = Vec::new();
-        loop {
-            let page = reader.next_page(1_000).expect("a page");
-            if page.is_empty() {
-                return found;
-            }
-            found.extend(page.into_iter().map(|row| row.tuple.to_string()));
-        }
+        read(self, filter)
     }
 
     /// Everything stored, sorted.
@@ -163,6 +154,20 @@ impl std::ops::Deref for TestEngine {
     type Target = Engine;
     fn deref(&self) -> &Engine {
         self.engine.as_ref().expect("it is open")
+    }
+}
+
+/// Every tuple of an engine that matches, as text, in the order read.
+pub fn read(engine: &Engine, filter: TupleFilter) -> Vec<String> {
+    let request = ReadTuples { filter, consistency: Consistency::Newest, cursor: None };
+    let mut reader = engine.read_tuples(request).expect("a reader");
+    let mut found = Vec::new();
+    loop {
+        let page = reader.next_page(1_000).expect("a page");
+        if page.is_empty() {
+            return found;
+        }
+        found.extend(page.into_iter().map(|row| row.tuple.to_string()));
     }
 }
 

@@ -121,6 +121,77 @@ fn subjects_and_permissions_come_over_the_wire() {
     assert_eq!(said, due);
 }
 
+/// Every question takes them, and none of it is there afterwards.
+#[test]
+fn contextual_tuples_come_over_the_wire() {
+    let (client, running, _folder) = world(Limits::default());
+    write(&client, ["doc:1#viewer@user:ann", "doc:2#viewer@user:ann"].map(str::to_owned));
+    let laid = ["doc:new#viewer@group:made#member", "group:made#member@user:ann", "doc:2#banned@user:ann"];
+    let tuple = |text: &str| text.parse::<RelationTuple>().expect("a tuple");
+    let under =
+        |laid: &[&str]| Under { contextual_tuples: laid.iter().map(|text| tuple(text)).collect(), ..Under::default() };
+    let ids = |rows: Vec<ResourceRow>| rows.iter().map(|row| row.object.to_string()).collect::<Vec<_>>();
+    let listed = |under| ids(resources(&client, "user:ann", ListPage { under, ..ListPage::default() }));
+    assert_eq!(listed(under(&laid)), ["doc:1", "doc:new"]);
+    assert_eq!(listed(Under::default()), ["doc:1", "doc:2"]);
+    let asked = SubjectsOf {
+        object: "doc:new".parse().expect("an object"),
+        permission: RelationName::new("view").expect("a name"),
+        subject_type: TypeName::new("user").expect("a name"),
+        subject_relation: None,
+        with_relations: true,
+    };
+    let mut rows = Vec::new();
+    let page = ListPage { under: under(&laid), ..ListPage::default() };
+    let listed = client.list_subjects(&asked, page, &mut |row| {
+        rows.push(row);
+        true
+    });
+    assert!(listed.is_ok() && rows.len() == 1);
+    assert_eq!(
+        (rows[0].subject.to_string().as_str(), rows[0].relations[0].0.to_string().as_str()),
+        ("user:ann", "group:made")
+    );
+    let (object, subject) = ("doc:2".parse().expect("an object"), "user:ann".parse().expect("a subject"));
+    let decisions = |under: &Under| -> Vec<Decision> {
+        let (rows, _) = client.list_permissions(&object, &subject, under).expect("a list");
+        rows.iter().map(|row| row.decision).collect()
+    };
+    assert_eq!(decisions(&under(&laid)), [Decision::Deny, Decision::Allow, Decision::Allow, Decision::Deny]);
+    assert_eq!(decisions(&Under::default()), [Decision::Deny, Decision::Allow, Decision::Deny, Decision::Allow]);
+
+    // Refused by their place, where the text is read and where the schema has no place for it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let address = format!("http://{}", running.address());
+    let mut service = runtime.block_on(PermissionServiceClient::connect(address)).expect("a connection");
+    let object = |of: &str, id: &str| Some(wire::ObjectRef { r#type: of.to_owned(), id: id.to_owned() });
+    let user = || Some(wire::SubjectRef { object: object("user", "ann"), relation: String::new() });
+    let good = |n: usize| wire::RelationTuple {
+        object: object("doc", &n.to_string()),
+        relation: "viewer".to_owned(),
+        subject: user(),
+        ..Default::default()
+    };
+    let mut refused = |tuples: Vec<wire::RelationTuple>, code: Code, field: &str| {
+        let request = wire::ListResourcesRequest {
+            object_type: "doc".to_owned(),
+            permission: "view".to_owned(),
+            subject: user(),
+            contextual_tuples: tuples,
+            ..Default::default()
+        };
+        let status = runtime.block_on(service.list_resources(request)).expect_err("refused");
+        let (found, named, reason) = facts(&status);
+        assert_eq!((found, named.as_str()), (code, field), "{reason}: {}", status.message());
+    };
+    let spoilt = wire::RelationTuple { relation: "É".to_owned(), ..good(1) };
+    refused(vec![good(0), spoilt], Code::InvalidArgument, "contextual_tuples[1].relation");
+    let unknown = wire::RelationTuple { relation: "fly".to_owned(), ..good(1) };
+    refused(vec![good(0), unknown], Code::FailedPrecondition, "contextual_tuples[1]");
+    refused(vec![good(0), good(0)], Code::InvalidArgument, "contextual_tuples[1]");
+    refused((0..101).map(good).collect(), Code::ResourceExhausted, "contextual_tuples");
+}
+
 /// The field an INVALID_ARGUMENT names, or another code's reason.
 fn facts(status: &Status) -> (Code, String, String) {
     let details = status.get_error_details();

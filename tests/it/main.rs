@@ -27,6 +27,7 @@ mod conformance;
 mod consistency;
 mod writes;
 mod reads;
+mod laid_over;
 mod durability;
 mod crash;
 mod walk_shapes;

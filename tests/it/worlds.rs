@@ -313,6 +313,14 @@ impl World {
         Ok(World::new(schema, objects, stand))
     }
 
+    /// Whether it is an object that no tuple ever mentions, or a userset of one.
+    pub fn is_stranger(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::Object(o) | Subject::Userset(o, _) => self.objects[o].id == UNKNOWN,
+            Subject::Wildcard(_) => false,
+        }
+    }
+
     /// Every (object, relation) that tuples may stand on; unknown objects have none.
     fn relations(&self) -> Vec<(O, M)> {
         let mut found = Vec::new();
@@ -360,7 +368,7 @@ impl World {
     }
 
     /// A value for a key that may stand.
-    fn remarked(&self, rng: &mut Rng, tuple: Tuple) -> Mark {
+    pub fn remarked(&self, rng: &mut Rng, tuple: Tuple) -> Mark {
         let forms = self.forms_for(tuple);
         let admitted = *rng.pick(&forms);
         self.random_mark(rng, admitted)
@@ -590,6 +598,11 @@ impl World {
 
     pub fn relation_tuples(&self) -> impl Iterator<Item = RelationTuple> {
         self.tuples.iter().map(|(tuple, mark)| self.relation_tuple(tuple, mark))
+    }
+
+    /// Those that have not ended at an instant.
+    pub fn live_tuples(&self, now: Instant) -> impl Iterator<Item = RelationTuple> {
+        self.live(now, Flip::None).map(|(tuple, mark)| self.relation_tuple(tuple, mark))
     }
 
     pub fn object_ref(&self, object: O) -> ObjectRef {
