@@ -302,3 +302,57 @@ fn too_many_are_refused_and_what_has_ended_hides_what_is_stored() {
     assert_eq!(check(under(&[ended])).unwrap(), Decision::Deny);
     assert_eq!(check(Situation::default()).unwrap(), Decision::Allow);
 }
+
+/// A stored value does not count beside the one given, where rows are scanned: usersets, and both arrows.
+#[test]
+fn what_is_given_takes_the_place_of_stored_rows_that_are_scanned() {
+    let engine = TestEngine::with_schema(
+        "use expiration
+        definition user {}
+        definition group { relation member: user }
+        definition doc {
+          relation viewer: group#member | group#member with expiration
+          relation team: group | group with expiration
+          permission any = team->member
+          permission every = team.all(member)
+        }",
+    );
+    engine.touch([
+        "group:a#member@user:rita",
+        "group:b#member@user:dana",
+        "doc:1#viewer@group:a#member",
+        "doc:1#team@group:a",
+        "doc:2#viewer@group:a#member[expiration:2001-01-01T00:00:00Z]",
+        "doc:2#team@group:a",
+        "doc:2#team@group:b",
+    ]);
+    let ended = |key: &str| format!("{key}[expiration:2001-01-01T00:00:00Z]");
+    let (viewer, team) = (ended("doc:1#viewer@group:a#member"), ended("doc:1#team@group:a"));
+    let other_team = ended("doc:2#team@group:b");
+    for (asked, given, stored, laid) in [
+        ("doc:1#viewer@user:rita", viewer.as_str(), Decision::Allow, Decision::Deny),
+        ("doc:1#any@user:rita", &team, Decision::Allow, Decision::Deny),
+        ("doc:1#every@user:rita", &team, Decision::Allow, Decision::Deny),
+        ("doc:2#viewer@user:rita", "doc:2#viewer@group:a#member", Decision::Deny, Decision::Allow),
+        // Without dana's team, rita is in all that are left.
+        ("doc:2#every@user:rita", &other_team, Decision::Deny, Decision::Allow),
+    ] {
+        let asked = question(asked);
+        for (situation, due) in [(under(&[]), stored), (under(&[given]), laid), (under(&[]), stored)] {
+            let options = CheckOptions { situation: situation.clone(), ..CheckOptions::default() };
+            let found = engine.check(&asked, &options).map(|found| found.answer.decision);
+            assert_eq!(found.unwrap(), due, "{} under {situation:?}", text(&asked));
+            let request = ListSubjects {
+                object: asked.object.clone(),
+                permission: asked.permission.clone(),
+                subject_type: TypeName::new("user").unwrap(),
+                subject_relation: None,
+                with_relations: false,
+                situation,
+                cursor: None,
+            };
+            let rows = subjects(&engine, &request, 1).unwrap();
+            assert_eq!(said_of(&rows, &asked.subject).0, due, "{request:?}");
+        }
+    }
+}
