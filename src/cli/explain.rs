@@ -84,10 +84,10 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
     match (decision, near_misses.as_slice(), near_misses_cut) {
         (Decision::Allow, _, _) => {}
         (Decision::Deny | Decision::Conditional, [], false) => {
-            output.line("no single tuple would make it ALLOW")?;
+            output.line(format_args!("no single tuple that names {subject} would make it ALLOW"))?;
         }
         (Decision::Deny | Decision::Conditional, [], true) => {
-            output.line("no single tuple was found that would make it ALLOW; there may be one")?;
+            output.line(format_args!("no single tuple that names {subject} was found that would; there may be one"))?;
         }
         (Decision::Deny | Decision::Conditional, found, cut) => {
             output.line(match found {
@@ -212,7 +212,7 @@ fn bare_text(part: &ExplainPart) -> String {
         ExplainPart::Operator(Operator::Exclusion) => "the first but not the second".to_owned(),
         ExplainPart::Arrow(arrow) => arrow.to_string(),
         ExplainPart::Tuple { tuple, .. } => tuple.to_string(),
-        ExplainPart::Unnamed { subject, admitted: true } => format!("no tuple names {subject}"),
+        ExplainPart::Unnamed { subject, admitted: true } => format!("no live tuple names {subject}"),
         ExplainPart::Unnamed { subject, admitted: false } => format!("takes no subject such as {subject}"),
         ExplainPart::Empty => "no tuple".to_owned(),
         ExplainPart::Userset(subject) => format!("{subject} is itself"),

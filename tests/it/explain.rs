@@ -1,8 +1,8 @@
 //! Explain against Check, the oracle and what really happens: the decision is Check's, every value in the tree is what
 //! Check says there, every tuple of a proof stands, and every near miss, once written, allows.
 //!
-//! What always holds: what is not shown is said not to be; no single tuple that would allow is missing, unless the search
-//! says that it was ended. `PROCURA_EXPLAINED` sets how many questions are explained in random worlds, `PROCURA_SEED`
+//! What always holds: what is not shown is said not to be; no single tuple that names the subject and would allow is missing,
+//! unless the search says that it was ended. `PROCURA_EXPLAINED` sets how many questions are explained in random worlds, `PROCURA_SEED`
 //! replays.
 
 use crate::agrees::Timed;

@@ -212,15 +212,15 @@ fn the_command_line_draws_trees() {
 DENY project:alpha#delete@user:dana
 └─ project:alpha#delete  DENY
    └─ project:alpha#manage  DENY  any of
-      ├─ project:alpha#owner  DENY  no tuple names user:dana
+      ├─ project:alpha#owner  DENY  no live tuple names user:dana
       └─ workspace->manage  DENY
          └─ project:alpha#workspace@workspace:lab
             └─ workspace:lab#manage  DENY  any of
-               ├─ workspace:lab#admin  DENY  no tuple names user:dana
+               ├─ workspace:lab#admin  DENY  no live tuple names user:dana
                └─ org->manage  DENY
                   └─ workspace:lab#org@org:acme
                      └─ org:acme#manage  DENY
-                        └─ org:acme#admin  DENY  no tuple names user:dana
+                        └─ org:acme#admin  DENY  no live tuple names user:dana
 would be ALLOW with one of these
   + project:alpha#owner@user:dana
   + workspace:lab#admin@user:dana
