@@ -6,7 +6,7 @@
 use super::exit::{Exit, Failure};
 use super::output::{Output, decision as coloured};
 use super::reach::{Given, Server, When};
-use crate::api::client::{Client, ListPage, Listed, SubjectsOf, Under};
+use crate::api::client::{Client, ListPage, Listed, ResourcesOf, SubjectsOf, Under};
 use crate::engine::{ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
 use crate::model::{Decision, Limits, ObjectRef, RelationName, SubjectRef, TypeName};
 use clap::{Args, Subcommand};
@@ -135,15 +135,16 @@ impl List {
 impl Resources {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let [object_type, permission, subject] = three(&self.asked, "TYPE#PERMISSION@SUBJECT")?;
-        let object_type = type_name("TYPE", object_type)?;
-        let permission = relation("PERMISSION", permission)?;
-        let subject: SubjectRef = parsed("SUBJECT", subject)?;
-        let within = self.within.as_deref().map(|root| parsed::<ObjectRef>("--within", root)).transpose()?;
+        let asked = ResourcesOf {
+            object_type: type_name("TYPE", object_type)?,
+            permission: relation("PERMISSION", permission)?,
+            subject: parsed("SUBJECT", subject)?,
+            within: self.within.as_deref().map(|root| parsed("--within", root)).transpose()?,
+        };
         let client = self.server.connect()?;
         let mut printing = Printing::new(output, self.part.limit);
         let page = self.part.page(self.given.under(&self.when)?);
-        let root = within.as_ref();
-        let listed = client.list_resources_within(root, &object_type, &permission, &subject, page, &mut |row| {
+        let listed = client.list_resources(&asked, page, &mut |row| {
             let ResourceRow { object, decision, missing_fields, cursor } = row;
             printing.row(&cursor, |output| {
                 if output.is_json() {

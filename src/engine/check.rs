@@ -50,7 +50,7 @@ pub struct BulkAnswer {
 impl Engine {
     /// Does the subject have the permission on the object? Errors are errors, never a decision.
     pub fn check(&self, question: &Question, options: &CheckOptions) -> Result<CheckAnswer, Error> {
-        let standing = self.stand(&options.situation)?;
+        let standing = self.stand(&options.situation, &options.cancel)?;
         let answer = self.answer(&standing, question, options)?;
         Ok(CheckAnswer { answer, revision: standing.revision(), historical: standing.historical })
     }
@@ -63,7 +63,7 @@ impl Engine {
             let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_ITEMS", message);
             return Err(error.with_fact("field", "items").with_fact("limit", most.to_string()));
         }
-        let standing = self.stand(&options.situation)?;
+        let standing = self.stand(&options.situation, &options.cancel)?;
         let mut answers = Vec::with_capacity(questions.len());
         for question in questions {
             if options.cancel.is_set() {

@@ -18,22 +18,23 @@ const CHECK_BYTES: usize = 8;
 
 /// Closes and opens the cursors of one question over one database.
 pub(super) struct CursorSeal {
-    database: ConsistencyToken,
-    /// What was asked, as text that differs where the question does.
-    scope: String,
+    /// Over the database and what was asked. A list closes a cursor a row, and what was asked may be long.
+    begun: Context,
 }
 
 impl CursorSeal {
-    pub(super) fn new(token: ConsistencyToken, scope: String) -> CursorSeal {
-        CursorSeal { database: token, scope }
+    /// `scope` is what was asked, as text that differs where the question does.
+    pub(super) fn new(token: ConsistencyToken, scope: &str) -> CursorSeal {
+        let mut begun = Context::new(&SHA256);
+        begun.update(&token.database);
+        begun.update(&token.incarnation.to_be_bytes());
+        begun.update(&(scope.len() as u64).to_be_bytes());
+        begun.update(scope.as_bytes());
+        CursorSeal { begun }
     }
 
     fn check(&self, payload: &[u8]) -> [u8; CHECK_BYTES] {
-        let mut hash = Context::new(&SHA256);
-        hash.update(&self.database.database);
-        hash.update(&self.database.incarnation.to_be_bytes());
-        hash.update(&(self.scope.len() as u64).to_be_bytes());
-        hash.update(self.scope.as_bytes());
+        let mut hash = self.begun.clone();
         hash.update(payload);
         let mut check = [0; CHECK_BYTES];
         check.copy_from_slice(hash.finish().as_ref().get(..CHECK_BYTES).unwrap_or(&[0; CHECK_BYTES]));

@@ -32,7 +32,7 @@ impl Engine {
     /// looks whole.
     pub fn expand(&self, request: &Expand, cancel: &Cancel) -> Result<Expanded, Error> {
         let Expand { object, permission, levels, situation } = request;
-        let standing = self.stand(situation)?;
+        let standing = self.stand(situation, cancel)?;
         let Standing { in_force, view, historical, transient } = &standing;
         let mut resolver = Resolver::again(&self.store, in_force, transient);
         let root = resolver.asked_node(object, permission)?;

@@ -54,7 +54,7 @@ impl Engine {
     /// and the search for near misses as much again, each.
     pub fn explain(&self, request: &Explain, cancel: &Cancel) -> Result<Explained, Error> {
         let Explain { question, situation } = request;
-        let standing = self.stand(situation)?;
+        let standing = self.stand(situation, cancel)?;
         let mut resolver = Resolver::again(&self.store, &standing.in_force, &standing.transient);
         let asked = resolver.question(question)?;
         self.explain_at(&standing, &resolver, (question, asked), &situation.context, cancel)

@@ -42,7 +42,7 @@ impl Engine {
     /// Lists them. The work is bounded as a whole, as one question's is.
     pub fn list_permissions(&self, request: &ListPermissions, cancel: &Cancel) -> Result<PermissionsListed, Error> {
         let ListPermissions { object, subject, situation } = request;
-        let Standing { in_force, view, historical, transient } = self.stand(situation)?;
+        let Standing { in_force, view, historical, transient } = self.stand(situation, cancel)?;
         let revision = view.snapshot().revision();
         let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let definition = in_force

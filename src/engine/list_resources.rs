@@ -70,7 +70,7 @@ impl Engine {
     /// the subject.
     pub fn list_resources(&self, request: ListResources, cancel: &Cancel) -> Result<ResourceLister, Error> {
         let ListResources { object_type, permission, subject, within, situation, cursor } = request;
-        let Standing { in_force, view, historical, transient } = self.stand(&situation)?;
+        let Standing { in_force, view, historical, transient } = self.stand(&situation, cancel)?;
         let revision = view.snapshot().revision();
         let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let (of, target) = resolver.asked_member(&object_type, "object_type", &permission, "permission")?;
@@ -85,7 +85,7 @@ impl Engine {
         };
         let transient = resolver.into_transient();
         scope.push_str(&situation.scope());
-        let seal = CursorSeal::new(self.token(revision), scope);
+        let seal = CursorSeal::new(self.token(revision), &scope);
         let after = match &cursor {
             None => None,
             Some(text) => Some(ObjectNum(u32::from_be_bytes(seal.open(text, revision)?))),

@@ -104,7 +104,7 @@ impl Engine {
     pub fn list_subjects(&self, request: ListSubjects, cancel: &Cancel) -> Result<SubjectLister, Error> {
         let ListSubjects { object, permission, subject_type, subject_relation, with_relations, situation, cursor } =
             request;
-        let Standing { in_force, view, historical, transient } = self.stand(&situation)?;
+        let Standing { in_force, view, historical, transient } = self.stand(&situation, cancel)?;
         let revision = view.snapshot().revision();
         let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let root = resolver.asked_node(&object, &permission)?;
@@ -126,7 +126,7 @@ impl Engine {
         let transient = resolver.into_transient();
         let relation = subject_relation.as_ref().map_or("...", RelationName::as_str);
         let scope = format!("subjects {object}#{permission}@{subject_type}#{relation}{}", situation.scope());
-        let seal = CursorSeal::new(self.token(revision), scope);
+        let seal = CursorSeal::new(self.token(revision), &scope);
         let position = match &cursor {
             None => None,
             Some(text) => Some(seal.open::<POSITION_BYTES>(text, revision)?),

@@ -67,7 +67,7 @@ impl Engine {
         judge_filter(&in_force, &request.filter, "filter")?;
         let dictionary = self.store.dictionary();
         let mut scan = RowScan::new(&request.filter, &self.store.names(), |of, id| dictionary.number(of, id))?;
-        let seal = CursorSeal::new(self.token(snapshot.revision()), format!("{:?}", request.filter));
+        let seal = CursorSeal::new(self.token(snapshot.revision()), &format!("{:?}", request.filter));
         let after = match &request.cursor {
             None => None,
             Some(text) => Some(seal.open(text, snapshot.revision())?),

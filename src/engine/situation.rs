@@ -71,7 +71,7 @@ impl Situation {
 
 impl Engine {
     /// Takes the state, the clock reading and the schema a request is answered at, once.
-    pub(super) fn stand(&self, situation: &Situation) -> Result<Standing, Error> {
+    pub(super) fn stand(&self, situation: &Situation, cancel: &Cancel) -> Result<Standing, Error> {
         let Situation { consistency, context, contextual_tuples, clock } = situation;
         judge_context(context)?;
         let pinned = self.pin(consistency)?;
@@ -83,20 +83,21 @@ impl Engine {
         }
         let (laid, transient) = self.lay(&in_force, contextual_tuples)?;
         let view = view.under(laid);
-        self.refuse_parent_cycles(&in_force, &view, &transient, contextual_tuples)?;
-        Ok(Standing { in_force, view, historical, transient })
+        let standing = Standing { in_force, view, historical, transient };
+        self.refuse_parent_cycles(&standing, contextual_tuples, cancel)?;
+        Ok(standing)
     }
 
     /// No object may be its own ancestor, here as in a write.
     fn refuse_parent_cycles(
         &self,
-        in_force: &InForce,
-        view: &View,
-        transient: &Transient,
+        standing: &Standing,
         tuples: &[RelationTuple],
+        cancel: &Cancel,
     ) -> Result<(), Error> {
+        let Standing { in_force, view, historical: _, transient } = standing;
         let mut resolver = Resolver::again(&self.store, in_force, transient);
-        let mut budget = Budget::new(&self.limits, Cancel::default());
+        let mut budget = Budget::new(&self.limits, cancel.clone());
         for (index, tuple) in tuples.iter().enumerate() {
             let row = resolver.row_key(&tuple.key)?;
             if !in_force.parents.contains(&row.relation) {
@@ -122,8 +123,10 @@ impl Engine {
         let most = self.limits.contextual_tuples_max;
         if tuples.len() > most {
             let message = format!("{} contextual tuples; one request takes at most {most}", tuples.len());
-            let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_CONTEXTUAL_TUPLES", message);
-            return Err(error.with_fact("field", "contextual_tuples").with_fact("limit", most.to_string()));
+            return Err(Error::new(Kind::ResourceExhausted, "LIMIT_EXCEEDED", message)
+                .with_fact("field", "contextual_tuples")
+                .with_fact("limit", "contextual_tuples_max")
+                .with_fact("max", most.to_string()));
         }
         let mut seen = HashSet::new();
         for (index, tuple) in tuples.iter().enumerate() {

@@ -207,9 +207,9 @@ impl Engine {
     }
 }
 
-/// Names the update of a tuple that is there already.
+/// Names the update of a tuple that is there already, or that would close a cycle.
 fn placed(error: Error, updates: &[TupleUpdate]) -> Error {
-    if error.reason != "TUPLE_EXISTS" {
+    if !matches!(error.reason, "TUPLE_EXISTS" | "PARENT_CYCLE") {
         return error;
     }
     let tuple = error.facts.iter().find(|(name, _)| *name == "tuple").map(|(_, tuple)| tuple);

@@ -4,7 +4,7 @@
 //! data of any depth is walked, and a cycle (which committed data never has) ends. A walk is whole or an error.
 
 use super::budget::{Budget, Error};
-use crate::graph::{SubjectKey, View};
+use crate::graph::{RowKey, SubjectKey, View};
 use crate::model::{ObjectNum, SubjectKind, TypeNum};
 use crate::schema::Plan;
 use foldhash::fast::RandomState;
@@ -131,18 +131,12 @@ fn each_parent(
     next: &mut dyn FnMut(Object),
 ) -> Result<(), Error> {
     for link in plan.links_above(of) {
-        let mut from = None;
-        // Bounded: each page goes on after the one before, and each row costs an edge.
-        loop {
+        each_page(budget, |from| {
             let form = (SubjectKind::Plain, link.itself);
             let (rows, more) = view.subjects_of_form(link.relation, object, form, from, ROWS)?;
-            budget.spend(1 + rows.len() as u64)?;
             rows.iter().for_each(|(subject, _)| next((link.parent, subject.object)));
-            if more.is_none() {
-                break;
-            }
-            from = more;
-        }
+            Ok((rows.len(), more))
+        })?;
     }
     Ok(())
 }
@@ -156,17 +150,28 @@ fn each_child(
 ) -> Result<(), Error> {
     for link in plan.links_beneath(of) {
         let subject = SubjectKey { kind: SubjectKind::Plain, member: link.itself, object };
-        let mut from = None;
-        // Bounded: each page goes on after the one before, and each row costs an edge.
-        loop {
+        each_page(budget, |from| {
             let (children, more) = view.objects(subject, link.relation, from, ROWS)?;
-            budget.spend(1 + children.len() as u64)?;
-            children.into_iter().for_each(|child| next((link.child, child)));
-            if more.is_none() {
-                break;
-            }
-            from = more;
-        }
+            children.iter().for_each(|child| next((link.child, *child)));
+            Ok((children.len(), more))
+        })?;
     }
     Ok(())
+}
+
+/// Reads page after page; `read` says how many rows one had, and where to go on.
+fn each_page(
+    budget: &mut Budget,
+    mut read: impl FnMut(Option<RowKey>) -> Result<(usize, Option<RowKey>), Error>,
+) -> Result<(), Error> {
+    let mut from = None;
+    // Bounded: each page goes on after the one before, and each row costs an edge.
+    loop {
+        let (rows, more) = read(from)?;
+        budget.spend(1 + rows as u64)?;
+        if more.is_none() {
+            return Ok(());
+        }
+        from = more;
+    }
 }

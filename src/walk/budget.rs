@@ -32,6 +32,22 @@ pub enum Error {
     UnplannedCaveat(u32),
 }
 
+impl Error {
+    /// Whether only the budget was too small. Whoever may leave something out, and says so, can go on without it.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        match self {
+            Error::EdgesSpent { .. } | Error::StackSpent { .. } => true,
+            Error::ExpansionTooLarge { .. }
+            | Error::Cancelled
+            | Error::CaveatFailed { .. }
+            | Error::Graph(_)
+            | Error::Unplanned(_)
+            | Error::UnplannedCaveat(_) => false,
+        }
+    }
+}
+
 /// What is left of a question's budget.
 #[derive(Debug)]
 pub struct Budget {

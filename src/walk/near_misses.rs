@@ -81,15 +81,8 @@ enum Stop {
 
 impl<E: Into<Error>> From<E> for Stop {
     fn from(error: E) -> Stop {
-        match error.into() {
-            Error::EdgesSpent { .. } | Error::StackSpent { .. } => Stop::Enough,
-            error @ (Error::ExpansionTooLarge { .. }
-            | Error::Cancelled
-            | Error::CaveatFailed { .. }
-            | Error::Graph(_)
-            | Error::Unplanned(_)
-            | Error::UnplannedCaveat(_)) => Stop::Failed(error),
-        }
+        let error = error.into();
+        if error.is_spent() { Stop::Enough } else { Stop::Failed(error) }
     }
 }
 

@@ -296,7 +296,7 @@ fn too_many_are_refused_and_what_has_ended_hides_what_is_stored() {
     };
     let many: BTreeSet<String> = (0..101).map(|n| format!("doc:{n}#viewer@user:rita")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    assert_eq!(refused(check(under(&many)), &[Kind::ResourceExhausted]).reason, "TOO_MANY_CONTEXTUAL_TUPLES");
+    assert_eq!(refused(check(under(&many)), &[Kind::ResourceExhausted]).reason, "LIMIT_EXCEEDED");
     assert_eq!(check(under(&many[..100])).unwrap(), Decision::Allow);
     let ended = "doc:a#viewer@user:rita[expiration:2001-01-01T00:00:00Z]";
     assert_eq!(check(under(&[ended])).unwrap(), Decision::Deny);

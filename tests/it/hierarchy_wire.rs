@@ -1,7 +1,7 @@
 //! The hierarchy and what leans on what, as a client in any language meets them and as the command line prints them.
 
 use crate::cli::{Server, code, json_lines, procura, stderr, stdout};
-use procura::api::client::{At, Client, Deletion, ListPage};
+use procura::api::client::{At, Client, Deletion, ListPage, ResourcesOf};
 use procura::api::{Running, ServeOptions, serve_in_background};
 use procura::engine::{Engine, Metadata, Options};
 use procura::model::{Limits, ObjectRef, Precondition, RelationName, TupleFilter, TupleUpdate, TypeName, UpdateKind};
@@ -102,15 +102,19 @@ fn a_client_reads_exports_lists_and_deletes_by_subtree() {
         .expect("exported");
     exported.sort();
     assert_eq!(exported, beneath);
-    let (doc, view) = (TypeName::new("doc").expect("a name"), RelationName::new("view").expect("a name"));
     let listed = |root: Option<&ObjectRef>| {
         let mut rows = Vec::new();
-        let dana = "user:dana".parse().expect("a subject");
+        let asked = ResourcesOf {
+            object_type: TypeName::new("doc").expect("a name"),
+            permission: RelationName::new("view").expect("a name"),
+            subject: "user:dana".parse().expect("a subject"),
+            within: root.cloned(),
+        };
         let each = &mut |row: procura::engine::ResourceRow| {
             rows.push(row.object.to_string());
             true
         };
-        client.list_resources_within(root, &doc, &view, &dana, ListPage::default(), each).expect("listed");
+        client.list_resources(&asked, ListPage::default(), each).expect("listed");
         rows
     };
     assert_eq!(listed(None), ["doc:a", "doc:b", "doc:c"]);

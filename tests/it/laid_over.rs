@@ -552,7 +552,7 @@ fn tuples_that_could_not_be_written_cannot_be_laid_over() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for result in everywhere(&many) {
         let error = refused(result, &[Kind::ResourceExhausted]);
-        assert_eq!(error.reason, "TOO_MANY_CONTEXTUAL_TUPLES");
+        assert_eq!(error.reason, "LIMIT_EXCEEDED");
         assert!(error.facts.iter().any(|(name, value)| *name == "field" && value == "contextual_tuples"));
     }
     for result in everywhere(&many[..100]) {

@@ -1,10 +1,10 @@
 //! Lists as a client in any language meets them, and as the command line prints them.
 
 use crate::cli::{Server, code, json_lines, procura, stderr, stdout};
-use procura::api::client::{Client, ListPage, SubjectsOf, Under};
+use procura::api::client::{Client, ListPage, ResourcesOf, SubjectsOf, Under};
 use procura::api::{Running, ServeOptions, serve_in_background};
 use procura::engine::{Engine, Metadata, Options, ResourceRow, SubjectRow};
-use procura::model::{Decision, Limits, RelationName, RelationTuple, SubjectRef, TupleUpdate, TypeName, UpdateKind};
+use procura::model::{Decision, Limits, RelationName, RelationTuple, TupleUpdate, TypeName, UpdateKind};
 use std::sync::Arc;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -48,11 +48,18 @@ fn write(client: &Client, tuples: impl IntoIterator<Item = String>) {
     }
 }
 
+fn docs_of(subject: &str) -> ResourcesOf {
+    ResourcesOf {
+        object_type: TypeName::new("doc").expect("a name"),
+        permission: RelationName::new("view").expect("a name"),
+        subject: subject.parse().expect("a subject"),
+        within: None,
+    }
+}
+
 fn resources(client: &Client, subject: &str, page: ListPage) -> Vec<ResourceRow> {
     let mut rows = Vec::new();
-    let (doc, view) = (TypeName::new("doc").expect("a name"), RelationName::new("view").expect("a name"));
-    let subject: SubjectRef = subject.parse().expect("a subject");
-    let listed = client.list_resources(&doc, &view, &subject, page, &mut |row| {
+    let listed = client.list_resources(&docs_of(subject), page, &mut |row| {
         rows.push(row);
         true
     });
@@ -263,10 +270,8 @@ fn every_field_of_a_list_is_named_when_it_is_wrong() {
 fn a_list_that_is_dropped_stops_and_one_that_costs_too_much_says_so() {
     let (client, _running, _folder) = world(Limits { edges_max: 3_000, ..Limits::default() });
     write(&client, (0..2_000).map(|n| format!("doc:d{n}#viewer@user:ann")));
-    let (doc, view) = (TypeName::new("doc").expect("a name"), RelationName::new("view").expect("a name"));
-    let subject: SubjectRef = "user:ann".parse().expect("a subject");
     let mut rows: Vec<ResourceRow> = Vec::new();
-    let error = client.list_resources(&doc, &view, &subject, ListPage::default(), &mut |row| {
+    let error = client.list_resources(&docs_of("user:ann"), ListPage::default(), &mut |row| {
         rows.push(row);
         true
     });
@@ -275,7 +280,7 @@ fn a_list_that_is_dropped_stops_and_one_that_costs_too_much_says_so() {
     // What came before the error is right, but says nothing of the rest.
     assert!(rows.len() < 2_000);
     let mut seen = 0;
-    let stopped = client.list_resources(&doc, &view, &subject, ListPage::default(), &mut |_| {
+    let stopped = client.list_resources(&docs_of("user:ann"), ListPage::default(), &mut |_| {
         seen += 1;
         false
     });

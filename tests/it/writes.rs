@@ -492,6 +492,11 @@ fn what_a_write_would_refuse_a_request_may_not_take_for_given() {
         assert_eq!(error.reason, "PARENT_CYCLE");
         assert!(error.facts.contains(&("field", field.to_owned())), "{error:?}");
     }
+    // A write of it is refused alike, by its place.
+    let closing = ["folder:d#viewer@user:dana", "folder:a#up@folder:c"].map(|text| update(UpdateKind::Touch, text));
+    let error = refused(engine.write_tuples(write_request(closing.into())), &[Kind::FailedPrecondition]);
+    assert_eq!(error.reason, "PARENT_CYCLE");
+    assert!(error.facts.contains(&("field", "updates[1].tuple".to_owned())), "{error:?}");
     for (wrong, reason) in [
         (&["folder:d#up@user:rita"] as &[&str], "SUBJECT_NOT_ALLOWED"),
         (&["folder:d#view@user:rita"], "NOT_A_RELATION"),

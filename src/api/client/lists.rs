@@ -27,6 +27,16 @@ pub struct Listed {
     pub historical: bool,
 }
 
+/// Which objects are listed for a subject.
+#[derive(Clone, Debug)]
+pub struct ResourcesOf {
+    pub object_type: TypeName,
+    pub permission: RelationName,
+    pub subject: SubjectRef,
+    /// Only this object and those beneath it, by `parent` relations.
+    pub within: Option<ObjectRef>,
+}
+
 /// Which subjects of an object are listed.
 #[derive(Clone, Debug)]
 pub struct SubjectsOf {
@@ -47,28 +57,11 @@ impl Client {
     /// As [`Client::check`]; rows given before the error are right, and the last cursor resumes after them.
     pub fn list_resources(
         &self,
-        object_type: &TypeName,
-        permission: &RelationName,
-        subject: &SubjectRef,
+        asked: &ResourcesOf,
         page: ListPage,
         each: &mut dyn FnMut(ResourceRow) -> bool,
     ) -> Result<Listed, ClientError> {
-        self.list_resources_within(None, object_type, permission, subject, page, each)
-    }
-
-    /// As [`Client::list_resources`]; with a root only it and the objects beneath it, by `parent` relations.
-    ///
-    /// # Errors
-    /// As [`Client::list_resources`].
-    pub fn list_resources_within(
-        &self,
-        root: Option<&ObjectRef>,
-        object_type: &TypeName,
-        permission: &RelationName,
-        subject: &SubjectRef,
-        page: ListPage,
-        each: &mut dyn FnMut(ResourceRow) -> bool,
-    ) -> Result<Listed, ClientError> {
+        let ResourcesOf { object_type, permission, subject, within } = asked;
         let ListPage { under, cursor, limit } = page;
         let mut request = tonic::Request::new(wire::ListResourcesRequest {
             consistency: under.at.to_wire(),
@@ -80,7 +73,7 @@ impl Client {
             context: notes(&under.context),
             contextual_tuples: under.wire_tuples(),
             clock: under.clock.map(convert::to_timestamp),
-            within: root.map(Into::into),
+            within: within.as_ref().map(Into::into),
         });
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();

@@ -12,7 +12,7 @@ mod reflect;
 
 pub use bulk::{ImportAck, SubjectsReplaced};
 pub use error::ClientError;
-pub use lists::{ListPage, Listed, SubjectsOf};
+pub use lists::{ListPage, Listed, ResourcesOf, SubjectsOf};
 pub use reflect::Reflected;
 pub use trees::{Expanded, Explained};
 pub use watch::{WatchOptions, WatchStart, Watched};
