@@ -6,6 +6,7 @@
 mod error;
 mod clock;
 mod consistency;
+mod chains;
 mod schemas;
 mod situation;
 mod resolve;
