@@ -95,7 +95,7 @@ impl Place<'_> {
         }
     }
 
-    fn invalid(&self, value: impl AsRef<str>, why: impl fmt::Display) -> Refusal {
+    pub(super) fn invalid(&self, value: impl AsRef<str>, why: impl fmt::Display) -> Refusal {
         Refusal {
             kind: RefusalKind::Invalid,
             field: self.to_string(),

@@ -4,6 +4,7 @@
 //! caller is gone, or its time is over, the page that is being worked on is cancelled.
 
 use super::convert::{self, Place};
+use super::convert_acting::{self, to_chain, to_denial};
 use super::desk::{Desk, Lane};
 use super::door::Deadline;
 use super::limits::{PAGE_ROWS, STREAM_ROWS};
@@ -32,15 +33,21 @@ impl Pages for ResourceLister {
     type Message = wire::ListResourcesResponse;
 
     fn page(&mut self, rows_max: usize, cancel: &Cancel) -> Result<Vec<Self::Message>, Failure> {
-        let to_message = |ResourceRow { object, decision, missing_fields, cursor }| wire::ListResourcesResponse {
-            listed_at: None,
-            historical: false,
-            row: Some(wire::ResourceRow {
-                object: Some((&object).into()),
-                decision: wire::Decision::from(decision).into(),
-                missing_fields,
-                cursor,
-            }),
+        let to_message = |ResourceRow { object, decision, missing_fields, denial, chain, cursor }| {
+            let (reason, hop) = to_denial(denial);
+            wire::ListResourcesResponse {
+                listed_at: None,
+                historical: false,
+                row: Some(wire::ResourceRow {
+                    object: Some((&object).into()),
+                    decision: wire::Decision::from(decision).into(),
+                    missing_fields,
+                    cursor,
+                    reason,
+                    hop,
+                    chain: to_chain(chain),
+                }),
+            }
         };
         Ok(self.next_page(rows_max, cancel)?.into_iter().map(to_message).collect())
     }
@@ -92,6 +99,7 @@ pub(super) async fn resources(
         within,
         context,
         contextual_tuples,
+        acting,
         clock,
     } = request.into_inner();
     let limit = convert::row_limit(limit, desk.limits())?;
@@ -99,6 +107,7 @@ pub(super) async fn resources(
         object_type: convert::type_name(convert::field("object_type"), object_type)?,
         permission: convert::relation_name(convert::field("permission"), permission)?,
         subject: convert::subject(convert::field("subject"), subject)?,
+        acting: convert_acting::acting(acting)?,
         within: within.map(|root| convert::object(convert::field("within"), Some(root))).transpose()?,
         situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
         cursor: convert::not_empty("cursor", cursor)?,
@@ -161,19 +170,27 @@ pub(super) async fn permissions(
     desk: &Desk,
     request: wire::ListPermissionsRequest,
 ) -> Result<wire::ListPermissionsResponse, Failure> {
-    let wire::ListPermissionsRequest { consistency, object, subject, context, contextual_tuples, clock } = request;
+    let wire::ListPermissionsRequest { consistency, object, subject, context, contextual_tuples, acting, clock } =
+        request;
     let asked = ListPermissions {
         object: convert::object(convert::field("object"), object)?,
         subject: convert::subject(convert::field("subject"), subject)?,
+        acting: convert_acting::acting(acting)?,
         situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
     };
     let listed = desk.run(Lane::Read, move |engine, cancel| {
         let PermissionsListed { rows, revision, historical } = engine.list_permissions(&asked, cancel)?;
-        let to_row = |PermissionRow { name, is_relation, decision, missing_fields }| wire::PermissionRow {
-            name: name.to_string(),
-            is_relation,
-            decision: wire::Decision::from(decision).into(),
-            missing_fields,
+        let to_row = |PermissionRow { name, is_relation, decision, missing_fields, denial, chain }| {
+            let (reason, hop) = to_denial(denial);
+            wire::PermissionRow {
+                name: name.to_string(),
+                is_relation,
+                decision: wire::Decision::from(decision).into(),
+                missing_fields,
+                reason,
+                hop,
+                chain: to_chain(chain),
+            }
         };
         Ok(wire::ListPermissionsResponse {
             listed_at: Some(engine.token(revision).into()),

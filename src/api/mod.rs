@@ -5,6 +5,7 @@
 
 mod wire;
 mod convert;
+mod convert_acting;
 mod status;
 mod limits;
 mod incoming;

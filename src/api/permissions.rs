@@ -1,6 +1,7 @@
 //! `PermissionService`: Check and CheckBulk; what lists takes is in `lists`, what has a tree in `trees`.
 
 use super::convert::{self, Place};
+use super::convert_acting::{self, to_chain, to_denial};
 use super::desk::{Desk, Lane};
 use super::lists;
 use super::status::{Failure, HINT};
@@ -18,14 +19,25 @@ pub(super) struct Permissions(pub(super) Arc<Desk>);
 #[tonic::async_trait]
 impl PermissionService for Permissions {
     async fn check(&self, request: Request<wire::CheckRequest>) -> Result<Response<wire::CheckResponse>, Status> {
-        let wire::CheckRequest { consistency, object, permission, subject, explain, context, contextual_tuples, clock } =
-            request.into_inner();
+        let wire::CheckRequest {
+            consistency,
+            object,
+            permission,
+            subject,
+            explain,
+            context,
+            contextual_tuples,
+            acting,
+            clock,
+        } = request.into_inner();
         let question = convert::question(Place::Message, object, permission, subject)?;
         let situation = convert::situation(consistency, context, contextual_tuples, clock, self.0.limits())?;
+        let acting = convert_acting::acting(acting)?;
         let answered = self.0.run(Lane::Read, move |engine, cancel| {
-            let options = CheckOptions { situation, explain, cancel: cancel.clone() };
+            let options = CheckOptions { situation, acting, explain, cancel: cancel.clone() };
             let CheckAnswer { answer, revision, historical } = engine.check(&question, &options)?;
-            let Answer { decision, witness, missing, valid_until, edges: _ } = answer;
+            let Answer { decision, witness, missing, valid_until, denial, chain, edges: _ } = answer;
+            let (reason, hop) = to_denial(denial);
             let reply = wire::CheckResponse {
                 decision: wire::Decision::from(decision).into(),
                 checked_at: Some(engine.token(revision).into()),
@@ -33,6 +45,9 @@ impl PermissionService for Permissions {
                 witness: convert::to_steps(witness),
                 missing_context: missing,
                 valid_until: valid_until.map(convert::to_timestamp),
+                reason,
+                hop,
+                chain: to_chain(chain),
             };
             fitting(reply, engine.limits().message_bytes_max, FEWER)
         });
@@ -45,10 +60,11 @@ impl PermissionService for Permissions {
     ) -> Result<Response<wire::CheckBulkResponse>, Status> {
         let limits = self.0.limits().clone();
         let answered = self.0.run(Lane::Read, move |engine, cancel| {
-            let wire::CheckBulkRequest { consistency, items, explain, context, contextual_tuples, clock } =
+            let wire::CheckBulkRequest { consistency, items, explain, context, contextual_tuples, acting, clock } =
                 request.into_inner();
             let situation = convert::situation(consistency, context, contextual_tuples, clock, &limits)?;
-            let options = CheckOptions { situation, explain, cancel: cancel.clone() };
+            let acting = convert_acting::acting(acting)?;
+            let options = CheckOptions { situation, acting, explain, cancel: cancel.clone() };
             let items = convert::items(items, &limits)?;
             let questions: Vec<Question> =
                 items.iter().filter_map(|(_, question)| question.as_ref().ok().cloned()).collect();
@@ -110,12 +126,18 @@ impl PermissionService for Permissions {
 fn result(answer: Result<Answer, Failure>) -> wire::check_bulk_result::Result {
     use wire::check_bulk_result::Result as Said;
     match answer {
-        Ok(Answer { decision, witness, missing, valid_until, edges: _ }) => Said::Answer(wire::CheckBulkAnswer {
-            decision: wire::Decision::from(decision).into(),
-            witness: convert::to_steps(witness),
-            missing_context: missing,
-            valid_until: valid_until.map(convert::to_timestamp),
-        }),
+        Ok(Answer { decision, witness, missing, valid_until, denial, chain, edges: _ }) => {
+            let (reason, hop) = to_denial(denial);
+            Said::Answer(wire::CheckBulkAnswer {
+                decision: wire::Decision::from(decision).into(),
+                witness: convert::to_steps(witness),
+                missing_context: missing,
+                valid_until: valid_until.map(convert::to_timestamp),
+                reason,
+                hop,
+                chain: to_chain(chain),
+            })
+        }
         Err(failure) => Said::Error(failure.into_proto()),
     }
 }

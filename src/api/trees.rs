@@ -4,11 +4,12 @@
 //! this build does not understand is an error of the reader, never passed over.
 
 use super::convert::{self, Place, Refusal};
+use super::convert_acting::{self, to_chain, to_denial};
 use super::desk::{Desk, Lane};
 use super::permissions::fitting;
 use super::status::Failure;
-use super::wire::{self, expand_step, explain_step, near_miss};
-use crate::engine::{Expand, Expanded, Explain, Explained};
+use super::wire::{self, chain_test, expand_step, explain_step, near_miss};
+use crate::engine::{ChainTest, ChainTestKind, Expand, Expanded, Explain, Explained, ExplainedChain};
 use crate::model::{
     Arrow, ExpandPart, ExpandStep, ExplainPart, ExplainStep, MemberOf, NearMiss, NearMissKind, Operator,
 };
@@ -17,9 +18,11 @@ use crate::model::{
 const LEVELS_DEFAULT: u32 = 1;
 
 pub(super) async fn explain(desk: &Desk, request: wire::ExplainRequest) -> Result<wire::ExplainResponse, Failure> {
-    let wire::ExplainRequest { consistency, object, permission, subject, context, contextual_tuples, clock } = request;
+    let wire::ExplainRequest { consistency, object, permission, subject, context, contextual_tuples, acting, clock } =
+        request;
     let question = convert::question(Place::Message, object, permission, subject)?;
     let situation = convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?;
+    let acting = convert_acting::acting(acting)?;
     let explained = desk.run(Lane::Read, move |engine, cancel| {
         let Explained {
             decision,
@@ -29,9 +32,13 @@ pub(super) async fn explain(desk: &Desk, request: wire::ExplainRequest) -> Resul
             truncated,
             near_misses,
             near_misses_cut,
+            denial,
+            chain,
+            chains,
             revision,
             historical,
-        } = engine.explain(&Explain { question, situation }, cancel)?;
+        } = engine.explain(&Explain { question, acting, situation }, cancel)?;
+        let (reason, hop) = to_denial(denial);
         let reply = wire::ExplainResponse {
             decision: wire::Decision::from(decision).into(),
             explained_at: Some(engine.token(revision).into()),
@@ -42,6 +49,10 @@ pub(super) async fn explain(desk: &Desk, request: wire::ExplainRequest) -> Resul
             truncated,
             near_misses: near_misses.into_iter().map(Into::into).collect(),
             near_misses_cut,
+            reason,
+            hop,
+            chain: to_chain(chain),
+            chains: chains.into_iter().map(Into::into).collect(),
         };
         fitting(reply, engine.limits().message_bytes_max, "use Check, which tells the decision without reasons")
     });
@@ -74,6 +85,66 @@ impl From<MemberOf> for wire::WitnessMember {
     fn from(given: MemberOf) -> wire::WitnessMember {
         let MemberOf { object, member } = given;
         wire::WitnessMember { object: Some((&object).into()), member: member.to_string() }
+    }
+}
+
+impl From<ExplainedChain> for wire::ExplainedChain {
+    fn from(given: ExplainedChain) -> wire::ExplainedChain {
+        let ExplainedChain { links, decision, denial, tests } = given;
+        let (reason, hop) = to_denial(denial);
+        wire::ExplainedChain {
+            links: to_chain(links),
+            decision: wire::Decision::from(decision).into(),
+            reason,
+            hop,
+            tests: tests.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<ChainTest> for wire::ChainTest {
+    fn from(given: ChainTest) -> wire::ChainTest {
+        let ChainTest {
+            kind,
+            hop,
+            actor,
+            decision,
+            reason,
+            missing,
+            found,
+            failed,
+            steps,
+            truncated,
+            near_misses,
+            near_misses_cut,
+        } = given;
+        wire::ChainTest {
+            kind: chain_test::Kind::from(kind).into(),
+            hop: hop.and_then(|hop| u32::try_from(hop).ok()),
+            actor: actor.as_ref().map(Into::into),
+            decision: wire::Decision::from(decision).into(),
+            reason: wire::DenyReason::from(reason).into(),
+            missing_context: missing,
+            found,
+            failed,
+            steps: steps.into_iter().map(Into::into).collect(),
+            truncated,
+            near_misses: near_misses.into_iter().map(Into::into).collect(),
+            near_misses_cut,
+        }
+    }
+}
+
+impl From<ChainTestKind> for chain_test::Kind {
+    fn from(kind: ChainTestKind) -> chain_test::Kind {
+        match kind {
+            ChainTestKind::Expected => chain_test::Kind::Expected,
+            ChainTestKind::Link => chain_test::Kind::Link,
+            ChainTestKind::State => chain_test::Kind::State,
+            ChainTestKind::Scope => chain_test::Kind::Scope,
+            ChainTestKind::Active => chain_test::Kind::Active,
+            ChainTestKind::Own => chain_test::Kind::Own,
+        }
     }
 }
 
@@ -254,6 +325,63 @@ pub(super) fn each<M, V>(
 ) -> Result<Vec<V>, Refusal> {
     let place = convert::field(name);
     messages.into_iter().enumerate().map(|(index, message)| one(place.item(index), message)).collect()
+}
+
+/// A chain of a reply, and its tests.
+pub(super) fn explained_chain(place: Place<'_>, given: wire::ExplainedChain) -> Result<ExplainedChain, Refusal> {
+    let wire::ExplainedChain { links, decision, reason, hop, tests } = given;
+    Ok(ExplainedChain {
+        links: convert_acting::chain(place.field("links"), links)?,
+        decision: convert::decision(place.field("decision"), decision)?,
+        denial: convert_acting::denial(place.field("reason"), (reason, hop))?,
+        tests: each("tests", tests, chain_test)?,
+    })
+}
+
+fn chain_test(place: Place<'_>, given: wire::ChainTest) -> Result<ChainTest, Refusal> {
+    let wire::ChainTest {
+        kind,
+        hop,
+        actor,
+        decision,
+        reason,
+        missing_context,
+        found,
+        failed,
+        steps,
+        truncated,
+        near_misses,
+        near_misses_cut,
+    } = given;
+    let kind = match chain_test::Kind::try_from(kind) {
+        Ok(chain_test::Kind::Expected) => ChainTestKind::Expected,
+        Ok(chain_test::Kind::Link) => ChainTestKind::Link,
+        Ok(chain_test::Kind::State) => ChainTestKind::State,
+        Ok(chain_test::Kind::Scope) => ChainTestKind::Scope,
+        Ok(chain_test::Kind::Active) => ChainTestKind::Active,
+        Ok(chain_test::Kind::Own) => ChainTestKind::Own,
+        Ok(chain_test::Kind::Unspecified) => return Err(place.field("kind").missing()),
+        Err(_) => return Err(convert::unknown_enum(place.field("kind"), kind)),
+    };
+    let actor = match actor {
+        None => None,
+        Some(actor) => Some(convert::object(place.field("actor"), Some(actor))?),
+    };
+    Ok(ChainTest {
+        kind,
+        hop: hop.and_then(|hop| usize::try_from(hop).ok()),
+        actor,
+        decision: convert::decision(place.field("decision"), decision)?,
+        reason: convert_acting::reason(place.field("reason"), reason)?
+            .ok_or_else(|| place.field("reason").missing())?,
+        missing: missing_context,
+        found,
+        failed,
+        steps: each("steps", steps, explain_step)?,
+        truncated,
+        near_misses: each("near_misses", near_misses, near_miss)?,
+        near_misses_cut,
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! INVARIANT: the exit code is 0 only when every question was answered with ALLOW.
 
+use super::acting::{ActingFor, add_json, chain_text, denial_text};
 use super::exit::{Exit, Failure};
 use super::input::{Item, read_items};
 use super::output::{Output, decision as coloured};
@@ -20,6 +21,8 @@ Examples:
   procura check 'project:alpha#edit@user:dana' --explain=line
   procura check 'project:alpha#edit@user:dana' 'project:beta#edit@user:dana'
   procura check 'doc:1#view@user:dana' --context '{\"user_ip\": \"10.1.2.3\"}'
+  procura check 'invoice:9#read@agent:support_bot' --via dlg_1f0c…
+  procura check 'invoice:9#read@agent:support_bot' --for user:rita
   procura check --file questions.txt --json        one per line, // comments
 
   if procura check 'project:alpha#delete@user:dana' >/dev/null; then …
@@ -42,6 +45,8 @@ pub struct Check {
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "tree")]
     explain: Option<Explain>,
+    #[command(flatten)]
+    acting: ActingFor,
     #[command(flatten)]
     given: Given,
     #[command(flatten)]
@@ -75,12 +80,14 @@ impl Check {
             return Err(Failure::usage("no question: the input holds only blank lines and comments"));
         }
         let client = self.server.connect()?;
-        let ask = Ask { under: self.given.under(&self.when)?, explain: self.explain.is_some() };
+        let under = self.given.under(&self.when)?;
+        let ask = Ask { under, acting: self.acting.acting()?, explain: self.explain.is_some() };
         let (answers, token, historical): (Vec<Answer>, String, bool) = match questions.as_slice() {
             [question] => {
-                let Checked { decision, token, historical, witness, missing, valid_until } =
+                let Checked { decision, token, historical, witness, missing, valid_until, denial, chain } =
                     client.check_under(question, &ask)?;
-                (vec![Ok(Said { decision, witness, missing, valid_until })], token, historical)
+                let said = Said { decision, witness, missing, valid_until, denial, chain };
+                (vec![Ok(said)], token, historical)
             }
             questions => {
                 let checked = client.check_bulk_under(questions, &ask)?;
@@ -114,8 +121,14 @@ impl Check {
         }
         let asked = text_of(question);
         match answer {
-            Ok(Said { decision, witness: found, missing, valid_until }) => {
+            Ok(Said { decision, witness: found, missing, valid_until, denial, chain }) => {
                 output.line(format_args!("{} {asked}", coloured(*decision)))?;
+                if !chain.is_empty() {
+                    output.line(format_args!("  for {}", chain_text(chain)))?;
+                }
+                if let Some(denial) = denial {
+                    output.line(format_args!("  {}", denial_text(denial)))?;
+                }
                 if !missing.is_empty() {
                     output.line(format_args!("  needs --context with {}", missing.join(", ")))?;
                 }
@@ -127,6 +140,7 @@ impl Check {
                     (Some(Explain::Line), Decision::Allow, Some(found)) => {
                         output.line(format_args!("  because {}", witness::line(found)))?;
                     }
+                    (Some(_), Decision::Deny, _) if denial.is_some() => {}
                     (Some(_), Decision::Deny, _) => output.line("  because no path allows it")?,
                     (Some(_), Decision::Allow | Decision::Conditional, _) | (None, _, _) => {}
                 }
@@ -161,15 +175,19 @@ fn text_of(question: &Question) -> String {
 fn json_of(question: &Question, answer: &Answer, (token, historical): (&str, bool)) -> Value {
     let question = text_of(question);
     match answer {
-        Ok(Said { decision, witness: found, missing, valid_until }) => json!({
-            "question": question,
-            "decision": decision.as_str(),
-            "token": token,
-            "historical": historical,
-            "witness": found.as_ref().map(witness::json),
-            "missing_context": missing,
-            "valid_until": valid_until.map(|end| end.to_string()),
-        }),
+        Ok(Said { decision, witness: found, missing, valid_until, denial, chain }) => {
+            let mut json = json!({
+                "question": question,
+                "decision": decision.as_str(),
+                "token": token,
+                "historical": historical,
+                "witness": found.as_ref().map(witness::json),
+                "missing_context": missing,
+                "valid_until": valid_until.map(|end| end.to_string()),
+            });
+            add_json(&mut json, denial.as_ref(), chain);
+            json
+        }
         Err(error) => json!({
             "question": question,
             "error": {"code": error.code, "reason": error.reason, "message": error.message},
@@ -185,7 +203,16 @@ mod tests {
 
     #[test]
     fn only_all_allow_is_success() {
-        let said = |decision| Ok(Said { decision, witness: None, missing: Vec::new(), valid_until: None });
+        let said = |decision| {
+            Ok(Said {
+                decision,
+                witness: None,
+                missing: Vec::new(),
+                valid_until: None,
+                denial: None,
+                chain: Vec::new(),
+            })
+        };
         let allow = || said(Decision::Allow);
         let deny = || said(Decision::Deny);
         let conditional = || said(Decision::Conditional);

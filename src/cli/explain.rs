@@ -2,12 +2,14 @@
 //!
 //! INVARIANT: the exit code is Check's: 0 only when the answer is ALLOW.
 
+use super::acting::{ActingFor, add_json, chain_lines, chain_text, denial_text, kind_text};
 use super::exit::{Exit, Failure};
 use super::input::read_texts;
 use super::output::{Output, decision as coloured};
 use super::reach::{Given, Server, When};
 use super::tree::Shape;
 use crate::api::client::Explained;
+use crate::engine::{ChainTest, ExplainedChain};
 use crate::model::{Decision, ExplainPart, ExplainStep, NearMiss, NearMissKind, Operator, Question};
 use clap::Args;
 use owo_colors::OwoColorize;
@@ -17,10 +19,12 @@ const EXAMPLES: &str = "\
 Examples:
   procura explain 'project:alpha#delete@user:dana'
   procura explain 'doc:1#view@user:dana' --context '{\"user_ip\": \"10.1.2.3\"}'
+  procura explain 'invoice:9#refund@agent:support_bot' --via dlg_1f0c…
   procura explain 'project:alpha#delete@user:dana' --json
 
 An ALLOW is shown with its proof, any other answer with what was tried. `+` is a
 tuple that would make it ALLOW if it were written, `-` one if it were deleted.
+By a delegation, or for a principal, every test of the chain is shown.
 The exit code is that of `check`.";
 
 /// Why may this subject do that, or why not
@@ -30,6 +34,8 @@ pub struct Explain {
     /// TYPE:ID#PERMISSION@TYPE:ID, or a userset TYPE:ID#RELATION at the end
     #[arg(value_name = "QUESTION")]
     question: String,
+    #[command(flatten)]
+    acting: ActingFor,
     #[command(flatten)]
     given: Given,
     #[command(flatten)]
@@ -46,7 +52,7 @@ impl Explain {
             return Err(Failure::usage("no question was given"));
         };
         let client = self.server.connect()?;
-        let explained = client.explain(&question, &self.given.under(&self.when)?)?;
+        let explained = client.explain(&question, &self.acting.acting()?, &self.given.under(&self.when)?)?;
         if output.is_json() {
             output.value(&json_of(&question, &explained))?;
         } else {
@@ -71,6 +77,9 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
         truncated,
         near_misses,
         near_misses_cut,
+        denial,
+        chain,
+        chains,
     } = explained;
     let Question { object, permission, subject } = question;
     output.line(format_args!("{} {object}#{permission}@{subject}", coloured(*decision)))?;
@@ -80,8 +89,43 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
     if let Some(end) = valid_until {
         output.line(format_args!("  until {end} at least"))?;
     }
-    output.line(tree(steps, *decision))?;
-    match (decision, near_misses.as_slice(), near_misses_cut) {
+    if !chain.is_empty() {
+        output.line(format_args!("  for {}", chain_text(chain)))?;
+    }
+    if let Some(denial) = denial {
+        output.line(format_args!("  {}", denial_text(denial)))?;
+    }
+    if denial.is_none() && chains.is_empty() {
+        reasons(&subject.to_string(), *decision, (steps, near_misses, *near_misses_cut), output)?;
+    }
+    for explained in chains {
+        output.line(format_args!("{} {}", coloured(explained.decision), chain_text(&explained.links)))?;
+        for (text, test) in chain_lines(explained) {
+            output.line(format_args!("  {text}"))?;
+            let actor = test.actor.as_ref().map(ToString::to_string).unwrap_or_default();
+            if !test.steps.is_empty() {
+                reasons(&actor, test.decision, (&test.steps, &test.near_misses, test.near_misses_cut), output)?;
+            }
+        }
+    }
+    if *truncated {
+        output.note("the tree is cut where it says so: it has as many steps as are shown, or cost as much");
+    }
+    if *historical {
+        output.note("this answer is historical: newer revisions exist");
+    }
+    Ok(())
+}
+
+/// The proof of an allow; or what was tried, and what would help.
+fn reasons(
+    subject: &str,
+    decision: Decision,
+    (steps, near_misses, cut): (&[ExplainStep], &[NearMiss], bool),
+    output: &mut Output,
+) -> Result<(), Failure> {
+    output.line(tree(steps, decision))?;
+    match (decision, near_misses, cut) {
         (Decision::Allow, _, _) => {}
         (Decision::Deny | Decision::Conditional, [], false) => {
             output.line(format_args!("no single tuple that names {subject} would make it ALLOW"))?;
@@ -89,7 +133,7 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
         (Decision::Deny | Decision::Conditional, [], true) => {
             output.line(format_args!("no single tuple that names {subject} was found that would; there may be one"))?;
         }
-        (Decision::Deny | Decision::Conditional, found, cut) => {
+        (Decision::Deny | Decision::Conditional, found, _) => {
             output.line(match found {
                 [_] => "would be ALLOW with this one",
                 _ => "would be ALLOW with one of these",
@@ -100,16 +144,10 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
                     NearMissKind::Remove => format!("  {} {tuple}", "-".red().bold()),
                 })?;
             }
-            if *cut {
+            if cut {
                 output.line("  … there may be more".dimmed())?;
             }
         }
-    }
-    if *truncated {
-        output.note("the tree is cut where it says so: it has as many steps as are shown, or cost as much");
-    }
-    if *historical {
-        output.note("this answer is historical: newer revisions exist");
     }
     Ok(())
 }
@@ -225,11 +263,22 @@ fn bare_text(part: &ExplainPart) -> String {
 }
 
 fn json_of(question: &Question, explained: &Explained) -> Value {
-    let Explained { decision, token, historical, missing, valid_until, steps, truncated, near_misses, near_misses_cut } =
-        explained;
+    let Explained {
+        decision,
+        token,
+        historical,
+        missing,
+        valid_until,
+        steps,
+        truncated,
+        near_misses,
+        near_misses_cut,
+        denial,
+        chain,
+        chains,
+    } = explained;
     let Question { object, permission, subject } = question;
-    let near = |near: &NearMiss| json!({"kind": near.kind.as_str(), "tuple": near.tuple.to_string()});
-    json!({
+    let mut json = json!({
         "question": format!("{object}#{permission}@{subject}"),
         "decision": decision.as_str(),
         "token": token,
@@ -238,7 +287,55 @@ fn json_of(question: &Question, explained: &Explained) -> Value {
         "valid_until": valid_until.map(|end| end.to_string()),
         "steps": steps.iter().map(json_of_step).collect::<Vec<_>>(),
         "truncated": truncated,
-        "near_misses": near_misses.iter().map(near).collect::<Vec<_>>(),
+        "near_misses": near_misses.iter().map(json_of_near_miss).collect::<Vec<_>>(),
+        "near_misses_cut": near_misses_cut,
+        "chains": chains.iter().map(json_of_chain).collect::<Vec<_>>(),
+    });
+    add_json(&mut json, denial.as_ref(), chain);
+    json
+}
+
+fn json_of_near_miss(near: &NearMiss) -> Value {
+    json!({"kind": near.kind.as_str(), "tuple": near.tuple.to_string()})
+}
+
+fn json_of_chain(explained: &ExplainedChain) -> Value {
+    let ExplainedChain { links, decision, denial, tests } = explained;
+    let mut json = json!({
+        "decision": decision.as_str(),
+        "tests": tests.iter().map(json_of_test).collect::<Vec<_>>(),
+    });
+    add_json(&mut json, denial.as_ref(), links);
+    json
+}
+
+fn json_of_test(test: &ChainTest) -> Value {
+    let ChainTest {
+        kind,
+        hop,
+        actor,
+        decision,
+        reason,
+        missing,
+        found,
+        failed,
+        steps,
+        truncated,
+        near_misses,
+        near_misses_cut,
+    } = test;
+    json!({
+        "test": kind_text(*kind),
+        "hop": hop,
+        "actor": actor.as_ref().map(ToString::to_string),
+        "decision": decision.as_str(),
+        "reason": (*decision == Decision::Deny).then(|| reason.as_str()),
+        "missing_context": missing,
+        "found": found,
+        "failed": failed,
+        "steps": steps.iter().map(json_of_step).collect::<Vec<_>>(),
+        "truncated": truncated,
+        "near_misses": near_misses.iter().map(json_of_near_miss).collect::<Vec<_>>(),
         "near_misses_cut": near_misses_cut,
     })
 }

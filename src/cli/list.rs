@@ -3,6 +3,7 @@
 //! What always holds: a line is printed only for what Check would not deny, and a list that could not be finished ends
 //! with an error, never as if it were whole.
 
+use super::acting::{ActingFor, add_json, chain_text, denial_text};
 use super::exit::{Exit, Failure};
 use super::output::{Output, decision as coloured};
 use super::reach::{Given, Server, When};
@@ -45,6 +46,8 @@ pub struct Resources {
     within: Option<String>,
     #[command(flatten)]
     part: Part,
+    #[command(flatten)]
+    acting: ActingFor,
     #[command(flatten)]
     given: Given,
     #[command(flatten)]
@@ -103,6 +106,8 @@ pub struct Permissions {
     #[arg(long)]
     allowed: bool,
     #[command(flatten)]
+    acting: ActingFor,
+    #[command(flatten)]
     given: Given,
     #[command(flatten)]
     when: When,
@@ -139,23 +144,27 @@ impl Resources {
             object_type: type_name("TYPE", object_type)?,
             permission: relation("PERMISSION", permission)?,
             subject: parsed("SUBJECT", subject)?,
+            acting: self.acting.acting()?,
             within: self.within.as_deref().map(|root| parsed("--within", root)).transpose()?,
         };
         let client = self.server.connect()?;
         let mut printing = Printing::new(output, self.part.limit);
         let page = self.part.page(self.given.under(&self.when)?);
         let listed = client.list_resources(&asked, page, &mut |row| {
-            let ResourceRow { object, decision, missing_fields, cursor } = row;
+            let ResourceRow { object, decision, missing_fields, denial, chain, cursor } = row;
             printing.row(&cursor, |output| {
                 if output.is_json() {
-                    output.value(&json!({
+                    let mut json = json!({
                         "object": object.to_string(),
                         "decision": decision.as_str(),
                         "missing_fields": missing_fields,
                         "cursor": &cursor,
-                    }))
+                    });
+                    add_json(&mut json, denial.as_ref(), &chain);
+                    output.value(&json)
                 } else {
-                    output.line(format_args!("{object}{}", condition(decision, &missing_fields)))
+                    let chain = if chain.is_empty() { String::new() } else { format!("  for {}", chain_text(&chain)) };
+                    output.line(format_args!("{object}{}{chain}", condition(decision, &missing_fields)))
                 }
             })
         })?;
@@ -197,22 +206,26 @@ impl Permissions {
         let object: ObjectRef = parsed("OBJECT", &self.object)?;
         let subject: SubjectRef = parsed("SUBJECT", &self.subject)?;
         let client: Client = self.server.connect()?;
-        let (mut rows, listed) = client.list_permissions(&object, &subject, &self.given.under(&self.when)?)?;
+        let (mut rows, listed) =
+            client.list_permissions(&object, &subject, &self.acting.acting()?, &self.given.under(&self.when)?)?;
         rows.retain(|row| !self.allowed || row.decision != Decision::Deny);
         let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
-        for PermissionRow { name, is_relation, decision, missing_fields } in rows {
+        for PermissionRow { name, is_relation, decision, missing_fields, denial, chain } in rows {
             let kind = if is_relation { "relation" } else { "permission" };
             if output.is_json() {
-                output.value(&json!({
+                let mut json = json!({
                     "name": name.to_string(),
                     "kind": kind,
                     "decision": decision.as_str(),
                     "missing_fields": missing_fields,
                     "token": &listed.token,
-                }))?;
+                });
+                add_json(&mut json, denial.as_ref(), &chain);
+                output.value(&json)?;
             } else {
                 let needs = needs(&missing_fields);
-                output.line(format_args!("{:width$}  {kind:10}  {}{needs}", name.as_str(), coloured(decision)))?;
+                let why = denial.map(|denial| format!("  {}", denial_text(&denial))).unwrap_or_default();
+                output.line(format_args!("{:width$}  {kind:10}  {}{needs}{why}", name.as_str(), coloured(decision)))?;
             }
         }
         historical(&listed, output);

@@ -3,6 +3,7 @@
 //! What always holds: standard output carries results and nothing else, standard error carries what a person should
 //! know about them; `--json` makes both machine-readable; the exit code alone tells the outcome (see `exit`).
 
+mod acting;
 mod check;
 mod exit;
 mod expand;

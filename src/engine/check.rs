@@ -1,16 +1,25 @@
 //! Check and CheckBulk: at which revision? what does it mean? is it so?
 
-use super::resolve::Resolver;
+use super::acting::{Authority, Keep, judge_acting};
+use super::effect::{Here, Judged};
+use super::resolve::{Resolver, Transient};
 use super::situation::{Situation, Standing};
 use super::{Engine, Error, Kind};
-use crate::model::{Cancel, Decision, Membership, Question, Revision, Timestamp, Witness};
-use crate::walk::{self, Budget};
+use crate::model::{
+    Acting, Cancel, ChainLink, Decision, Denial, Mandate, Membership, Question, Revision, SubjectRef, Timestamp,
+    Witness,
+};
+use crate::walk::Budget;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 /// How a question is asked.
 #[derive(Clone, Debug, Default)]
 pub struct CheckOptions {
     pub situation: Situation,
-    /// Whether an allowed question's path is wanted.
+    /// For whom the subject asks, of every question of a batch.
+    pub acting: Acting,
+    /// Whether an allowed question's path is wanted: the subject's own, also when it acts for another.
     pub explain: bool,
     pub cancel: Cancel,
 }
@@ -25,6 +34,10 @@ pub struct Answer {
     pub missing: Vec<String>,
     /// Time alone does not change the decision before it. `None`: it never does.
     pub valid_until: Option<Timestamp>,
+    /// Why it is no allow: of a suspended subject, and of a question asked for another.
+    pub denial: Option<Denial>,
+    /// The chain by which it was found, root first. Empty when the subject asked for itself, or there is no chain.
+    pub chain: Vec<ChainLink>,
     /// Edges visited: tuples probed or read, and memberships asked.
     pub edges: u64,
 }
@@ -50,8 +63,9 @@ pub struct BulkAnswer {
 impl Engine {
     /// Does the subject have the permission on the object? Errors are errors, never a decision.
     pub fn check(&self, question: &Question, options: &CheckOptions) -> Result<CheckAnswer, Error> {
+        judge_acting(&options.acting, &options.situation)?;
         let standing = self.stand(&options.situation, &options.cancel)?;
-        let answer = self.answer(&standing, question, options)?;
+        let answer = self.answer(&standing, question, options, &mut HashMap::new())?;
         Ok(CheckAnswer { answer, revision: standing.revision(), historical: standing.historical })
     }
 
@@ -63,32 +77,65 @@ impl Engine {
             let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_ITEMS", message);
             return Err(error.with_fact("field", "items").with_fact("limit", most.to_string()));
         }
+        judge_acting(&options.acting, &options.situation)?;
         let standing = self.stand(&options.situation, &options.cancel)?;
+        let mut authorities = HashMap::new();
         let mut answers = Vec::with_capacity(questions.len());
         for question in questions {
             if options.cancel.is_set() {
                 return Err(Error::new(Kind::Cancelled, "CANCELLED", "cancelled"));
             }
-            answers.push(self.answer(&standing, question, options));
+            answers.push(self.answer(&standing, question, options, &mut authorities));
         }
         Ok(BulkAnswer { answers, revision: standing.revision(), historical: standing.historical })
     }
 
-    fn answer(&self, standing: &Standing, question: &Question, options: &CheckOptions) -> Result<Answer, Error> {
-        let Standing { in_force, view, historical: _, transient } = standing;
-        let mut resolver = Resolver::again(&self.store, in_force, transient);
-        let asked = resolver.question(question)?;
-        let mut budget = Budget::new(&self.limits, options.cancel.clone());
-        let context = &options.situation.context;
-        let found = walk::check(&in_force.plan, view, asked, context, &mut budget, options.explain)
-            .map_err(|error| resolver.told(error))?;
-        let decision = decided(found.membership);
+    /// `taken` keeps what was found about callers that act for another, for the next question of a batch.
+    fn answer(
+        &self,
+        standing: &Standing,
+        question: &Question,
+        options: &CheckOptions,
+        taken: &mut HashMap<SubjectRef, (Authority, Transient)>,
+    ) -> Result<Answer, Error> {
+        let CheckOptions { situation, acting, explain, cancel } = options;
+        let Standing { in_force, view, transient, .. } = standing;
+        let (subject, context) = (&question.subject, &situation.context);
+        let mut budget = Budget::new(&self.limits, cancel.clone());
+        let (judged, resolver) = match acting.mandate {
+            Mandate::Own => {
+                let mut resolver = Resolver::again(&self.store, in_force, transient);
+                let node = resolver.asked_node(&question.object, &question.permission)?;
+                let asking = (subject, acting);
+                let keeping = (context, Keep::Nothing);
+                let mut authority = self.authority(standing, &mut resolver, asking, keeping, &mut budget)?;
+                let here = Here { in_force, view, resolver: &resolver, context };
+                (authority.judge(here, node, &mut budget, *explain)?, resolver)
+            }
+            Mandate::Delegation(_) | Mandate::OnBehalfOf(_) => {
+                let (authority, transient) = match taken.entry(subject.clone()) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let mut resolver = Resolver::again(&self.store, in_force, transient);
+                        let asking = (subject, acting);
+                        let keeping = (context, Keep::Nothing);
+                        let authority = self.authority(standing, &mut resolver, asking, keeping, &mut budget)?;
+                        unknown.insert((authority, resolver.into_transient()))
+                    }
+                };
+                let mut resolver = Resolver::again(&self.store, in_force, transient);
+                let node = resolver.asked_node(&question.object, &question.permission)?;
+                let here = Here { in_force, view, resolver: &resolver, context };
+                (authority.judge(here, node, &mut budget, *explain)?, resolver)
+            }
+        };
+        let Judged { membership, missing, valid_until, denial, chain, trail } = judged;
+        let decision = decided(membership);
         let witness = match decision {
-            Decision::Allow => options.explain.then(|| resolver.witness(&found.trail)).transpose()?,
+            Decision::Allow => explain.then(|| resolver.witness(&trail)).transpose()?,
             Decision::Conditional | Decision::Deny => None,
         };
-        let (missing, valid_until) = (found.missing, found.valid_until);
-        Ok(Answer { decision, witness, missing, valid_until, edges: budget.edges() })
+        Ok(Answer { decision, witness, missing, valid_until, denial, chain, edges: budget.edges() })
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 /// The state a request is answered at.
 pub(super) struct Pinned {
     pub(super) snapshot: Arc<Snapshot>,
+    /// The newest one, which it mostly is itself.
+    pub(super) newest: Arc<Snapshot>,
     /// Asked for by an exact token, and not the newest.
     pub(super) historical: bool,
 }
@@ -17,21 +19,21 @@ impl Engine {
     pub(super) fn pin(&self, consistency: &Consistency) -> Result<Pinned, Error> {
         let newest = self.store.published();
         match consistency {
-            Consistency::Newest => Ok(Pinned { snapshot: newest, historical: false }),
+            Consistency::Newest => Ok(Pinned { snapshot: newest.clone(), newest, historical: false }),
             Consistency::AtLeastAsFresh(token) => {
                 self.judge_token(token, &newest, "consistency")?;
-                Ok(Pinned { snapshot: newest, historical: false })
+                Ok(Pinned { snapshot: newest.clone(), newest, historical: false })
             }
             Consistency::AtExactSnapshot(token) => {
                 self.judge_token(token, &newest, "consistency")?;
                 if token.revision == newest.revision() {
-                    return Ok(Pinned { snapshot: newest, historical: false });
+                    return Ok(Pinned { snapshot: newest.clone(), newest, historical: false });
                 }
                 let snapshot = self.store.at(token.revision).ok_or_else(|| {
                     Error::new(Kind::OutOfRange, "SNAPSHOT_GONE", "the token's revision is no longer kept exact")
                         .with_hint("ask for the newest, or at_least_as_fresh")
                 })?;
-                Ok(Pinned { snapshot, historical: true })
+                Ok(Pinned { snapshot, newest, historical: true })
             }
         }
     }

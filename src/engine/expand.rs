@@ -33,7 +33,7 @@ impl Engine {
     pub fn expand(&self, request: &Expand, cancel: &Cancel) -> Result<Expanded, Error> {
         let Expand { object, permission, levels, situation } = request;
         let standing = self.stand(situation, cancel)?;
-        let Standing { in_force, view, historical, transient } = &standing;
+        let Standing { in_force, view, newest: _, historical, transient } = &standing;
         let mut resolver = Resolver::again(&self.store, in_force, transient);
         let root = resolver.asked_node(object, permission)?;
         let extent = Extent { levels: *levels, steps_max: self.limits.expand_steps_max };

@@ -4,14 +4,17 @@
 //! INVARIANT: the decision is Check's, found by the same call, and it fails where Check fails. What comes after it may be
 //! cut short, and says so, but changes nothing of it.
 
+use super::acting::{Form, Keep, judge_acting};
 use super::check::decided;
+use super::effect::{Here, Judged};
+use super::explain_chain::ExplainedChain;
 use super::resolve::Resolver;
 use super::situation::{Situation, Standing};
 use super::{Engine, Error};
 use crate::graph::{self, RowKey, RowValue};
 use crate::model::{
-    Cancel, Context, Decision, ExplainPart, ExplainStep, NearMiss, Question, RelationTuple, Revision, SubjectRef,
-    Timestamp,
+    Acting, Cancel, ChainLink, Context, Decision, Denial, ExplainPart, ExplainStep, NearMiss, Question, RelationTuple,
+    Revision, SubjectRef, Timestamp,
 };
 use crate::walk::{
     self, Asked, Asker, Budget, Explanation, Nearby, Node, Part, Reasoned, Room, Search, Worth, near_misses, proof,
@@ -25,6 +28,8 @@ const PROPOSED_LASTS_S: i64 = 3_600;
 #[derive(Debug, Clone)]
 pub struct Explain {
     pub question: Question,
+    /// For whom the subject asks.
+    pub acting: Acting,
     pub situation: Situation,
 }
 
@@ -44,6 +49,12 @@ pub struct Explained {
     pub near_misses: Vec<NearMiss>,
     /// The search for them was ended before it was through: there may be more.
     pub near_misses_cut: bool,
+    /// Why it is no allow: of a suspended subject, and of a question asked for another.
+    pub denial: Option<Denial>,
+    /// The chain by which the answer was found, root first, when asked for another.
+    pub chain: Vec<ChainLink>,
+    /// When asked for another: every chain that counts, with every test of it. Steps and near misses stand with those.
+    pub chains: Vec<ExplainedChain>,
     pub revision: Revision,
     /// Asked for by an exact token, and not the newest revision.
     pub historical: bool,
@@ -53,11 +64,38 @@ impl Engine {
     /// Explains the answer to a question. Errors are Check's. The decision may cost as much as one question, and the tree
     /// and the search for near misses as much again, each.
     pub fn explain(&self, request: &Explain, cancel: &Cancel) -> Result<Explained, Error> {
-        let Explain { question, situation } = request;
+        let Explain { question, acting, situation } = request;
+        judge_acting(acting, situation)?;
         let standing = self.stand(situation, cancel)?;
         let mut resolver = Resolver::again(&self.store, &standing.in_force, &standing.transient);
-        let asked = resolver.question(question)?;
-        self.explain_at(&standing, &resolver, (question, asked), &situation.context, cancel)
+        let context = &situation.context;
+        let mut budget = Budget::new(&self.limits, cancel.clone());
+        let node = resolver.asked_node(&question.object, &question.permission)?;
+        let asking = (&question.subject, acting);
+        let keeping = (context, Keep::Nothing);
+        let mut authority = self.authority(&standing, &mut resolver, asking, keeping, &mut budget)?;
+        if let Form::Own { is_suspended: false } = authority.form {
+            let asked = Asked { node, subject: authority.caller };
+            return self.explain_at(&standing, &resolver, (question, asked), context, cancel);
+        }
+        let here = Here { in_force: &standing.in_force, view: &standing.view, resolver: &resolver, context };
+        let Judged { membership, missing, valid_until, denial, chain, trail: _ } =
+            authority.judge(here, node, &mut budget, false)?;
+        let chains = self.explain_chains(&standing, here, &mut authority, (question, node), &chain, cancel)?;
+        Ok(Explained {
+            decision: decided(membership),
+            missing,
+            valid_until,
+            steps: Vec::new(),
+            truncated: false,
+            near_misses: Vec::new(),
+            near_misses_cut: false,
+            denial,
+            chain,
+            chains,
+            revision: standing.revision(),
+            historical: standing.historical,
+        })
     }
 
     /// Explains a resolved question where a request stands.
@@ -69,7 +107,7 @@ impl Engine {
         context: &Context,
         cancel: &Cancel,
     ) -> Result<Explained, Error> {
-        let Standing { in_force, view, historical, transient: _ } = standing;
+        let Standing { in_force, view, newest: _, historical, transient: _ } = standing;
         let (plan, limits) = (&in_force.plan, &self.limits);
         let told = |error: walk::Error| resolver.told(error);
         let budget = || Budget::new(limits, cancel.clone());
@@ -105,6 +143,9 @@ impl Engine {
             truncated: !is_whole,
             near_misses: near_misses.collect::<Result<_, Error>>()?,
             near_misses_cut,
+            denial: None,
+            chain: Vec::new(),
+            chains: Vec::new(),
             revision: standing.revision(),
             historical: *historical,
         })

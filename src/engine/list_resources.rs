@@ -5,19 +5,21 @@
 //! the same decision: the walk gathers whoever could be meant, and each is asked about with the one definition. Too much
 //! work is an error, never a short list.
 
+use super::acting::{self, Authority, Keep, judge_acting};
 use super::check::decided;
 use super::cursor::CursorSeal;
+use super::effect::{Here, Judged};
 use super::resolve::{Resolver, Transient};
 use super::schemas::InForce;
 use super::situation::{Situation, Standing};
 use super::{Engine, Error};
 use crate::graph::View;
 use crate::model::{
-    Cancel, Decision, MemberNum, Membership, ObjectNum, ObjectRef, RelationName, Revision, SubjectRef, TypeName,
-    TypeNum,
+    Acting, Cancel, ChainLink, Context, Decision, Denial, MemberNum, Membership, ObjectNum, ObjectRef, RelationName,
+    Revision, SubjectRef, TypeName, TypeNum,
 };
 use crate::store::Store;
-use crate::walk::{Asker, Beneath, Budget, Node, resources_reached};
+use crate::walk::{Beneath, Budget, Node, resources_reached};
 use std::sync::Arc;
 
 /// What is listed.
@@ -28,6 +30,8 @@ pub struct ListResources {
     pub permission: RelationName,
     /// Never a wildcard.
     pub subject: SubjectRef,
+    /// For whom the subject asks.
+    pub acting: Acting,
     /// Only this object and those beneath it, by `parent` relations.
     pub within: Option<ObjectRef>,
     pub situation: Situation,
@@ -43,6 +47,10 @@ pub struct ResourceRow {
     pub decision: Decision,
     /// Context fields that could still decide a conditional answer.
     pub missing_fields: Vec<String>,
+    /// Why it is no allow, when the subject acts for another.
+    pub denial: Option<Denial>,
+    /// The chain by which it was found, root first, when the subject acts for another.
+    pub chain: Vec<ChainLink>,
     pub cursor: String,
 }
 
@@ -55,7 +63,8 @@ pub struct ResourceLister {
     of: TypeNum,
     target: MemberNum,
     transient: Transient,
-    asker: Asker,
+    authority: Authority,
+    context: Context,
     budget: Budget,
     /// Narrows who is asked about, and decides nothing.
     within: Option<Beneath>,
@@ -69,12 +78,15 @@ impl Engine {
     /// Opens a list. The cursor of another list, another database or a later revision is refused; so is a wildcard as
     /// the subject.
     pub fn list_resources(&self, request: ListResources, cancel: &Cancel) -> Result<ResourceLister, Error> {
-        let ListResources { object_type, permission, subject, within, situation, cursor } = request;
-        let Standing { in_force, view, historical, transient } = self.stand(&situation, cancel)?;
-        let revision = view.snapshot().revision();
-        let mut resolver = Resolver::again(&self.store, &in_force, &transient);
+        let ListResources { object_type, permission, subject, acting, within, situation, cursor } = request;
+        judge_acting(&acting, &situation)?;
+        let standing = self.stand(&situation, cancel)?;
+        let mut budget = Budget::new(&self.limits, cancel.clone());
+        let mut resolver = Resolver::again(&self.store, &standing.in_force, &standing.transient);
         let (of, target) = resolver.asked_member(&object_type, "object_type", &permission, "permission")?;
-        let key = resolver.asked_subject(&subject)?;
+        let keeping = (&situation.context, Keep::Answers);
+        let authority = self.authority(&standing, &mut resolver, (&subject, &acting), keeping, &mut budget)?;
+        let revision = standing.revision();
         let mut scope = format!("resources {object_type}#{permission}@{subject}");
         let within = match &within {
             None => None,
@@ -84,14 +96,16 @@ impl Engine {
             }
         };
         let transient = resolver.into_transient();
+        scope.push_str(&acting::scope(&acting));
         scope.push_str(&situation.scope());
         let seal = CursorSeal::new(self.token(revision), &scope);
         let after = match &cursor {
             None => None,
             Some(text) => Some(ObjectNum(u32::from_be_bytes(seal.open(text, revision)?))),
         };
-        let mut budget = Budget::new(&self.limits, cancel.clone());
-        let reached = resources_reached(&in_force.plan, &view, target, key, after, &mut budget)?;
+        let Standing { in_force, view, newest: _, historical, transient: _ } = standing;
+        // Whatever it may do for another, it may do itself.
+        let reached = resources_reached(&in_force.plan, &view, target, authority.caller, after, &mut budget)?;
         Ok(ResourceLister {
             store: self.store.clone(),
             in_force,
@@ -100,7 +114,8 @@ impl Engine {
             of,
             target,
             transient,
-            asker: Asker::new(key, situation.context),
+            authority,
+            context: situation.context,
             budget,
             within,
             reached,
@@ -139,10 +154,10 @@ impl ResourceLister {
                 continue;
             }
             let node = Node { member: self.target, object: number };
-            let (membership, missing_fields) = self
-                .asker
-                .ask_why(&self.in_force.plan, &self.view, node, &mut self.budget)
-                .map_err(|error| resolver.told(error))?;
+            let (in_force, view, context) = (&*self.in_force, &self.view, &self.context);
+            let here = Here { in_force, view, resolver: &resolver, context };
+            let Judged { membership, missing, denial, chain, valid_until: _, trail: _ } =
+                self.authority.judge(here, node, &mut self.budget, false)?;
             self.next += 1;
             if membership == Membership::Not {
                 continue;
@@ -150,7 +165,9 @@ impl ResourceLister {
             page.push(ResourceRow {
                 object: ObjectRef { object_type: object_type.clone(), id: resolver.id(self.of, number)? },
                 decision: decided(membership),
-                missing_fields,
+                missing_fields: missing,
+                denial,
+                chain,
                 cursor: self.seal.close(self.view.snapshot().revision(), &number.0.to_be_bytes()),
             });
         }

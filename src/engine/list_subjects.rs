@@ -16,12 +16,13 @@ use super::{Engine, Error, Kind};
 use crate::graph::{SubjectKey, View};
 use crate::model::{
     Cancel, Context, Decision, Membership, ObjectNum, ObjectRef, RelationName, Revision, SubjectKind, SubjectRef,
-    TypeName, TypeNum,
+    Suspension, TypeName, TypeNum,
 };
 use crate::schema::Side;
-use crate::store::Store;
+use crate::store::{Snapshot, Store};
 use crate::walk::{self, Asked, Asker, Budget, Mentioned, Node, SubjectForm, naming_relations, subjects_mentioned};
 use hashbrown::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What is listed.
@@ -80,6 +81,8 @@ pub struct SubjectLister {
     with_relations: bool,
     context: Context,
     transient: Transient,
+    /// Of the type, who is denied whatever it was given.
+    suspended: BTreeSet<ObjectNum>,
     budget: Budget,
     exclusions_max: usize,
     /// The answer to everybody whom no row names.
@@ -104,7 +107,8 @@ impl Engine {
     pub fn list_subjects(&self, request: ListSubjects, cancel: &Cancel) -> Result<SubjectLister, Error> {
         let ListSubjects { object, permission, subject_type, subject_relation, with_relations, situation, cursor } =
             request;
-        let Standing { in_force, view, historical, transient } = self.stand(&situation, cancel)?;
+        let Standing { in_force, view, newest, historical, transient } = self.stand(&situation, cancel)?;
+        let mut budget = Budget::new(&self.limits, cancel.clone());
         let revision = view.snapshot().revision();
         let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let root = resolver.asked_node(&object, &permission)?;
@@ -123,6 +127,10 @@ impl Engine {
                 (of, SubjectForm { kind: SubjectKind::Userset, member })
             }
         };
+        let suspended = match form.kind {
+            SubjectKind::Plain => suspended_of(&newest, &subject_type, &mut resolver, &mut budget)?,
+            SubjectKind::Userset | SubjectKind::Wildcard => BTreeSet::new(),
+        };
         let transient = resolver.into_transient();
         let relation = subject_relation.as_ref().map_or("...", RelationName::as_str);
         let scope = format!("subjects {object}#{permission}@{subject_type}#{relation}{}", situation.scope());
@@ -133,8 +141,11 @@ impl Engine {
         };
         let after = position.filter(|[at, ..]| *at == AT_SUBJECT);
         let after = after.map(|[_, number @ ..]| ObjectNum(u32::from_be_bytes(number)));
-        let mut budget = Budget::new(&self.limits, cancel.clone());
         let mut mentioned = subjects_mentioned(&in_force.plan, &view, root, form, &mut budget)?;
+        // They differ from everybody else, though no row names them.
+        let named: BTreeSet<ObjectNum> = mentioned.iter().map(|one| one.object).collect();
+        mentioned.extend(suspended.difference(&named).map(|object| Mentioned { object: *object, grants: false }));
+        mentioned.sort_unstable();
         mentioned.retain(|one| after.is_none_or(|after| one.object > after));
         let mut lister = SubjectLister {
             store: self.store.clone(),
@@ -149,6 +160,7 @@ impl Engine {
             with_relations,
             context: situation.context,
             transient,
+            suspended,
             budget,
             exclusions_max: self.limits.exclusions_max,
             everybody: Membership::Not,
@@ -263,6 +275,9 @@ impl SubjectLister {
     }
 
     fn ask(&mut self, object: ObjectNum) -> Result<Membership, Error> {
+        if self.suspended.contains(&object) {
+            return Ok(Membership::Not);
+        }
         let asked = Asked { node: self.root, subject: self.key(object) };
         let found = walk::check(&self.in_force.plan, &self.view, asked, &self.context, &mut self.budget, false)
             .map_err(|error| Resolver::again(&self.store, &self.in_force, &self.transient).told(error))?;
@@ -291,5 +306,36 @@ impl SubjectLister {
         let nodes = naming_relations(plan, view, self.root, named, &mut asker, &mut self.budget)?;
         let resolver = Resolver::again(&self.store, &self.in_force, &self.transient);
         nodes.into_iter().map(|node| resolver.node(node)).collect()
+    }
+}
+
+/// The suspended principals of a type, by their numbers.
+fn suspended_of(
+    newest: &Snapshot,
+    of: &TypeName,
+    resolver: &mut Resolver<'_>,
+    budget: &mut Budget,
+) -> Result<BTreeSet<ObjectNum>, Error> {
+    const PAGE: usize = 1_024;
+    let mut suspended = BTreeSet::new();
+    if !newest.any_suspensions() {
+        return Ok(suspended);
+    }
+    let mut after = None;
+    // Bounded: each page goes on after the one before, and each suspension costs an edge.
+    loop {
+        let page = newest.suspensions(after.as_ref(), PAGE)?;
+        budget.spend(1 + page.len() as u64)?;
+        for Suspension { principal, .. } in &page {
+            if principal.object_type == *of
+                && let Some(key) = resolver.known_principal(principal)?
+            {
+                suspended.insert(key.object);
+            }
+        }
+        match page.into_iter().last() {
+            None => return Ok(suspended),
+            Some(last) => after = Some(last.principal),
+        }
     }
 }

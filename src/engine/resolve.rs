@@ -3,13 +3,13 @@
 use super::schemas::InForce;
 use super::{Error, Kind};
 use crate::model::{
-    Arrow, CaveatName, CaveatNum, Context, MemberNum, MemberOf, ObjectId, ObjectNum, ObjectRef, Question, RelationName,
+    Arrow, CaveatName, CaveatNum, Context, MemberNum, MemberOf, ObjectId, ObjectNum, ObjectRef, RelationName,
     RelationTuple, Step, SubjectKind, SubjectRef, SubjectRelationFilter, TupleCaveat, TupleFilter, TupleKey, TypeName,
     TypeNum, Witness,
 };
 use crate::schema::{Quantifier, Refusal, Side, Targets};
 use crate::store::{self, RowCaveat, RowKey, RowValue, Store, SubjectKey};
-use crate::walk::{self, Asked, Node, TrailStep};
+use crate::walk::{self, Node, TrailStep};
 use smallvec::SmallVec;
 
 /// Numbers of one request: those the store gave, and transient ones for ids that no tuple mentions. Such an id has no
@@ -46,13 +46,6 @@ impl<'a> Resolver<'a> {
     /// The numbers given.
     pub(super) fn into_transient(self) -> Transient {
         self.transient
-    }
-
-    /// The question in numbers. Unknown types and relations are `FAILED_PRECONDITION`; a wildcard as the subject is
-    /// `INVALID_ARGUMENT`, because nobody is everybody.
-    pub(super) fn question(&mut self, question: &Question) -> Result<Asked, Error> {
-        let node = self.asked_node(&question.object, &question.permission)?;
-        Ok(Asked { node, subject: self.asked_subject(&question.subject)? })
     }
 
     /// What is asked of an object.
@@ -103,6 +96,34 @@ impl<'a> Resolver<'a> {
                 return Err(Error::invalid("subject.object.id", "*", message));
             }
         })
+    }
+
+    /// A principal that a record names; `None` when the schema in force lacks its type.
+    pub(super) fn known_principal(&mut self, principal: &ObjectRef) -> Result<Option<SubjectKey>, Error> {
+        if self.in_force.schema.definition(principal.object_type.as_str()).is_none() {
+            return Ok(None);
+        }
+        let (of, member) = self.itself(&principal.object_type)?;
+        Ok(Some(SubjectKey { kind: SubjectKind::Plain, member, object: self.number(of, &principal.id)? }))
+    }
+
+    /// An object that a record names; `None` when the schema in force lacks its type.
+    pub(super) fn known_object(&mut self, object: &ObjectRef) -> Result<Option<(TypeNum, ObjectNum)>, Error> {
+        if self.in_force.schema.definition(object.object_type.as_str()).is_none() {
+            return Ok(None);
+        }
+        let (of, _) = self.itself(&object.object_type)?;
+        Ok(Some((of, self.number(of, &object.id)?)))
+    }
+
+    /// A relation or permission on an object, as a record names it; `None` when the schema in force lacks either.
+    pub(super) fn known_node(&mut self, object: &ObjectRef, name: &RelationName) -> Result<Option<Node>, Error> {
+        let definition = self.in_force.schema.definition(object.object_type.as_str());
+        if definition.and_then(|definition| definition.member(name.as_str())).is_none() {
+            return Ok(None);
+        }
+        let (of, member) = self.member(&object.object_type, name)?;
+        Ok(Some(Node { member, object: self.number(of, &object.id)? }))
     }
 
     /// A definition's `...`, which stands for its plain objects.

@@ -10,6 +10,7 @@ use super::{Engine, Error, Kind};
 use crate::condition;
 use crate::graph::{Laid, RowCaveat, RowValue, View};
 use crate::model::{Cancel, Consistency, Context, RelationTuple, Revision, Timestamp};
+use crate::store::Snapshot;
 use crate::walk::{Budget, ancestors};
 use hashbrown::HashSet;
 use std::fmt::Write as _;
@@ -32,6 +33,8 @@ pub struct Situation {
 pub(super) struct Standing {
     pub(super) in_force: Arc<InForce>,
     pub(super) view: View,
+    /// The newest state, which alone says who is suspended.
+    pub(super) newest: Arc<Snapshot>,
     /// Asked for by an exact token, and not the newest revision.
     pub(super) historical: bool,
     /// Numbers of ids that only the request names.
@@ -77,13 +80,13 @@ impl Engine {
         let pinned = self.pin(consistency)?;
         let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
         let view = View::new(pinned.snapshot, self.now(*clock)?);
-        let historical = pinned.historical;
+        let (historical, newest) = (pinned.historical, pinned.newest);
         if contextual_tuples.is_empty() {
-            return Ok(Standing { in_force, view, historical, transient: Transient::new() });
+            return Ok(Standing { in_force, view, newest, historical, transient: Transient::new() });
         }
         let (laid, transient) = self.lay(&in_force, contextual_tuples)?;
         let view = view.under(laid);
-        let standing = Standing { in_force, view, historical, transient };
+        let standing = Standing { in_force, view, newest, historical, transient };
         self.refuse_parent_cycles(&standing, contextual_tuples, cancel)?;
         Ok(standing)
     }
@@ -95,7 +98,7 @@ impl Engine {
         tuples: &[RelationTuple],
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        let Standing { in_force, view, historical: _, transient } = standing;
+        let Standing { in_force, view, newest: _, historical: _, transient } = standing;
         let mut resolver = Resolver::again(&self.store, in_force, transient);
         let mut budget = Budget::new(&self.limits, cancel.clone());
         for (index, tuple) in tuples.iter().enumerate() {

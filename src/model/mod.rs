@@ -27,7 +27,7 @@ pub use filter::{
 pub use limits::{LIMITS, Limit, Limits};
 pub use name::{CaveatName, NameError, ObjectId, RelationName, TypeName};
 pub use number::{CaveatNum, MemberNum, ObjectNum, SubjectKind, TypeNum};
-pub use question::{Decision, Membership, Question, Step, Witness};
+pub use question::{Acting, ChainLink, Decision, Denial, Mandate, Membership, Question, Step, Witness};
 pub use revision::{Consistency, ConsistencyToken, Revision, TokenError};
 pub use time::Timestamp;
 pub use tree::{Arrow, ExpandPart, ExpandStep, ExplainPart, ExplainStep, MemberOf, NearMiss, NearMissKind, Operator};

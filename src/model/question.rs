@@ -1,6 +1,6 @@
 //! What is asked, what the walk finds, and what the engine says.
 
-use super::{ObjectRef, RelationName, SubjectRef, TupleKey};
+use super::{DelegationId, DenyReason, ObjectRef, RelationName, SubjectRef, TupleKey};
 
 /// Does `subject` have `permission` on `object`?
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
@@ -8,6 +8,47 @@ pub struct Question {
     pub object: ObjectRef,
     pub permission: RelationName,
     pub subject: SubjectRef,
+}
+
+/// For whom a subject asks. The forms are never mixed, and none falls back to another.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Mandate {
+    /// For itself: what it may do of its own. No delegation is consulted.
+    #[default]
+    Own,
+    /// For whoever stands at the root of this delegation's chain: what the whole chain and each in it may do.
+    Delegation(DelegationId),
+    /// For this root: the most that any live delegation allows which begins at it and was given to the subject.
+    OnBehalfOf(ObjectRef),
+}
+
+/// For whom a subject asks, and what it believes of that.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Acting {
+    pub mandate: Mandate,
+    /// Denied with `ROOT_MISMATCH` when the chain begins at another. Only with a delegation or a root.
+    pub expect_root: Option<ObjectRef>,
+    /// Denied with `CHAIN_MISMATCH` when these are not the chain's actors, root first; the subject itself may stand at
+    /// the end. Empty: nothing is expected. Only with a delegation or a root.
+    pub presented_actors: Vec<ObjectRef>,
+}
+
+/// One delegation of the chain that an answer was found by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChainLink {
+    pub delegation: DelegationId,
+    pub delegator: ObjectRef,
+    /// As written: perhaps a userset, in which whoever acted has to be.
+    pub delegate: SubjectRef,
+}
+
+/// Why an answer is no allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Denial {
+    pub reason: DenyReason,
+    /// Where: 0 is the root, i is delegation i and whoever acts by it. `None`: the question was asked for nobody else,
+    /// or there is no chain.
+    pub hop: Option<usize>,
 }
 
 /// What the walk finds. Kleene's three values in their order: union is the greater, intersection the lesser.
@@ -40,6 +81,20 @@ pub enum Decision {
     Deny,
     /// Context that was not given could still decide it either way.
     Conditional,
+}
+
+impl Acting {
+    /// Acts by this delegation.
+    #[must_use]
+    pub fn via(delegation: DelegationId) -> Acting {
+        Acting { mandate: Mandate::Delegation(delegation), ..Acting::default() }
+    }
+
+    /// Acts for this root.
+    #[must_use]
+    pub fn on_behalf_of(root: ObjectRef) -> Acting {
+        Acting { mandate: Mandate::OnBehalfOf(root), ..Acting::default() }
+    }
 }
 
 impl Decision {

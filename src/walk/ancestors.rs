@@ -123,6 +123,58 @@ impl Beneath {
     }
 }
 
+/// What stands above objects, at one view. Parents that one climb has read, the next need not read again.
+#[derive(Debug, Default)]
+pub struct Heights {
+    parents: HashMap<Object, Box<[Object]>, RandomState>,
+    /// Of whom `above` is known.
+    climbed: Option<Object>,
+    /// It and all above it.
+    above: Seen,
+}
+
+impl Heights {
+    /// Whether `anchor` is the object, or above it.
+    pub fn is_within(
+        &mut self,
+        plan: &Plan,
+        view: &View,
+        (object, anchor): (Object, Object),
+        budget: &mut Budget,
+    ) -> Result<bool, Error> {
+        if object == anchor {
+            return Ok(true);
+        }
+        if self.climbed != Some(object) {
+            self.climbed = None;
+            self.climb(plan, view, object, budget)?;
+            self.climbed = Some(object);
+        }
+        Ok(self.above.contains(&anchor))
+    }
+
+    fn climb(&mut self, plan: &Plan, view: &View, object: Object, budget: &mut Budget) -> Result<(), Error> {
+        self.above.clear();
+        self.above.insert(object);
+        let mut ahead = vec![object];
+        // Bounded: each object is climbed from once, and each costs an edge.
+        while let Some(here) = ahead.pop() {
+            budget.spend(1)?;
+            if !self.parents.contains_key(&here) {
+                let mut parents = Vec::new();
+                each_parent(plan, view, here, budget, &mut |parent| parents.push(parent))?;
+                self.parents.insert(here, parents.into_boxed_slice());
+            }
+            for parent in self.parents.get(&here).into_iter().flatten() {
+                if self.above.insert(*parent) {
+                    ahead.push(*parent);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 fn each_parent(
     plan: &Plan,
     view: &View,

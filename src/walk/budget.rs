@@ -89,7 +89,7 @@ impl Budget {
     }
 
     /// Takes `edges` from the budget.
-    pub(super) fn spend(&mut self, edges: u64) -> Result<(), Error> {
+    pub fn spend(&mut self, edges: u64) -> Result<(), Error> {
         const LOOK_EVERY: u64 = 256;
         let before = self.edges / LOOK_EVERY;
         self.edges = self.edges.saturating_add(edges);

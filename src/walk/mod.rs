@@ -16,7 +16,7 @@ mod expand;
 mod explain;
 mod near_misses;
 
-pub use ancestors::{Beneath, ancestors, subtree};
+pub use ancestors::{Beneath, Heights, ancestors, subtree};
 pub use budget::{Budget, Error};
 pub use check::{Asked, Asker, Found, Worth, check};
 pub use expand::{Extent, Structure, expand};

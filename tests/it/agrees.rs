@@ -13,8 +13,8 @@ use crate::worlds::{
 };
 use procura::engine::{Answer, CheckOptions, Clock, Collector, Engine, Error, Explain, Explained, Options, Situation};
 use procura::model::{
-    Cancel, Consistency, ConsistencyToken, Decision, ObjectRef, Question, RelationName, Step, Timestamp, TupleUpdate,
-    UpdateKind, Witness,
+    Acting, Cancel, Consistency, ConsistencyToken, Decision, ObjectRef, Question, RelationName, Step, Timestamp,
+    TupleUpdate, UpdateKind, Witness,
 };
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -354,13 +354,13 @@ impl Batch<'_> {
     /// Explained, the answer is the same to the field; and so it is where the question fails.
     fn explain(&self, one: &Expected) {
         let situation = Situation { context: context(&one.given), ..Situation::default() };
-        let request = Explain { question: one.question.clone(), situation };
+        let request = Explain { acting: Acting::default(), question: one.question.clone(), situation };
         let found = self.engine.explain(&request, &Cancel::default());
         let answer = found.map(|found| {
             let Explained { decision, missing, valid_until, steps, historical, truncated, .. } = found;
             assert!(!historical && !steps.is_empty(), "{:?}", one.question);
             assert!(!truncated || steps.len() > 500, "{:?} {}", one.question, steps.len());
-            Answer { decision, witness: None, missing, valid_until, edges: 0 }
+            Answer { denial: None, chain: Vec::new(), decision, witness: None, missing, valid_until, edges: 0 }
         });
         self.compare(one, &answer, "to be explained", Consistency::Newest);
     }

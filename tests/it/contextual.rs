@@ -10,7 +10,8 @@ use procura::engine::{
     CheckOptions, Engine, Error, Kind, ListPermissions, ListResources, ListSubjects, ResourceRow, Situation, SubjectRow,
 };
 use procura::model::{
-    Cancel, Context, Decision, ObjectRef, Question, RelationName, RelationTuple, SubjectRef, TypeName, UpdateKind,
+    Acting, Cancel, Context, Decision, ObjectRef, Question, RelationName, RelationTuple, SubjectRef, TypeName,
+    UpdateKind,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -84,6 +85,7 @@ fn lists_say_the_same(
         |one: &Question| Some((one.object.object_type.clone(), one.permission.clone(), one.subject.clone()));
     for ((object_type, permission, subject), group) in grouped(questions, by_resource) {
         let request = ListResources {
+            acting: Acting::default(),
             object_type,
             permission,
             subject,
@@ -149,7 +151,7 @@ fn lists_say_the_same(
     }
     let by_object = |one: &Question| Some((one.object.clone(), one.subject.clone()));
     for ((object, subject), group) in grouped(questions, by_object) {
-        let request = ListPermissions { object, subject, situation: situation.clone() };
+        let request = ListPermissions { acting: Acting::default(), object, subject, situation: situation.clone() };
         let rows = match engine.list_permissions(&request, &Cancel::default()) {
             Ok(listed) => listed.rows,
             Err(error) => {
@@ -254,6 +256,7 @@ fn under(tuples: &[&str]) -> Situation {
 
 fn docs(situation: Situation, cursor: Option<String>) -> ListResources {
     ListResources {
+        acting: Acting::default(),
         object_type: TypeName::new("doc").unwrap(),
         permission: RelationName::new("view").unwrap(),
         subject: "user:rita".parse().unwrap(),

@@ -12,13 +12,13 @@ use crate::oracle::{Body, Flip, Form, Row, Subject, Truth, Tuple};
 use crate::worlds::{Asked, Mark, Rng, START, World, context, decision, number, random_given, seed};
 use procura::engine::{Answer, CheckOptions, Engine, Explain, Explained, Kind, Situation};
 use procura::model::{
-    Cancel, Decision, ExplainPart, ExplainStep, Limits, MemberOf, NearMissKind, Question, RelationTuple, TupleUpdate,
-    UpdateKind,
+    Acting, Cancel, Decision, ExplainPart, ExplainStep, Limits, MemberOf, NearMissKind, Question, RelationTuple,
+    TupleUpdate, UpdateKind,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 fn explain(engine: &Engine, question: &Question, situation: &Situation) -> Explained {
-    let request = Explain { question: question.clone(), situation: situation.clone() };
+    let request = Explain { acting: Acting::default(), question: question.clone(), situation: situation.clone() };
     engine.explain(&request, &Cancel::default()).unwrap_or_else(|error| panic!("{question:?}: {}", told(&error)))
 }
 
@@ -282,7 +282,7 @@ fn what_is_explained_is_so_in_every_world() {
                 for asked in all.into_iter().take(20) {
                     let question = world.question(asked);
                     let situation = Situation { context: context(&given), ..Situation::default() };
-                    let request = Explain { question: question.clone(), situation };
+                    let request = Explain { acting: Acting::default(), question: question.clone(), situation };
                     let found = match engine.explain(&request, &Cancel::default()) {
                         Ok(found) => found,
                         Err(error) if error.reason == "CAVEAT_FAILED" => {
@@ -487,7 +487,11 @@ fn conditions_and_ends_are_told_with_their_tuples() {
     let allowed = explain(&engine, &question("doc:1#net@user:rita"), &under(r#"{"ip":"10.0.0.1"}"#));
     assert_eq!(tree(&allowed), "doc:1#net ALLOW\n  doc:1#net@user:rita[on_net:{\"cidr\":\"10.0.0.0/8\"}] ALLOW");
     // Where only a failing caveat could decide, the question fails, as Check's does.
-    let request = Explain { question: question("doc:1#net@user:tom"), situation: Situation::default() };
+    let request = Explain {
+        acting: Acting::default(),
+        question: question("doc:1#net@user:tom"),
+        situation: Situation::default(),
+    };
     let error = refused(engine.explain(&request, &Cancel::default()), &[Kind::InvalidArgument]);
     assert_eq!(error.reason, "CAVEAT_FAILED");
     let ends = explained(&engine, "doc:1#either@user:ann");
@@ -661,7 +665,7 @@ fn what_is_spent_cuts_the_reasons_and_never_the_decision() {
     assert_eq!((found.decision, found.truncated, found.near_misses_cut), (Decision::Deny, true, true));
     assert!(found.steps.iter().any(|step| step.part == ExplainPart::Cut));
     engine.reopen_with(limits(cost - 1));
-    let request = Explain { question: asked, situation: Situation::default() };
+    let request = Explain { acting: Acting::default(), question: asked, situation: Situation::default() };
     let error = refused(engine.explain(&request, &Cancel::default()), &[Kind::ResourceExhausted]);
     assert_eq!(error.reason, "EDGES_SPENT");
     let cancel = Cancel::default();

@@ -212,6 +212,7 @@ fn subject(subject_type: &str, id: &str) -> wire::SubjectRef {
 
 fn check_request() -> wire::CheckRequest {
     wire::CheckRequest {
+        acting: None,
         consistency: None,
         object: Some(object("doc", "1")),
         permission: "view".into(),
@@ -304,6 +305,7 @@ fn a_bulk_answers_in_order_at_one_revision_and_each_error_stays_with_its_item() 
     ];
     let reply = world
         .check_bulk(wire::CheckBulkRequest {
+            acting: None,
             consistency: None,
             items,
             explain: false,

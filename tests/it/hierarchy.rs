@@ -11,8 +11,8 @@ use procura::engine::{
 };
 use procura::graph::View;
 use procura::model::{
-    Cancel, Consistency, Limits, ObjectNum, ObjectRef, Precondition, RelationTuple, SubjectRef, TupleFilter, TypeNum,
-    UpdateKind,
+    Acting, Cancel, Consistency, Limits, ObjectNum, ObjectRef, Precondition, RelationTuple, SubjectRef, TupleFilter,
+    TypeNum, UpdateKind,
 };
 use procura::schema::{Plan, compile};
 use procura::store::{Collector, Store};
@@ -535,6 +535,7 @@ fn a_cursor_of_a_subtree_goes_on_where_the_tree_has_changed() {
 
 fn asked(object_type: &str, subject: &str, root: Option<&str>) -> ListResources {
     ListResources {
+        acting: Acting::default(),
         object_type: object_type.parse().expect("a name"),
         permission: "view".parse().expect("a name"),
         subject: subject.parse().expect("a subject"),

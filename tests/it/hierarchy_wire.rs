@@ -4,7 +4,9 @@ use crate::cli::{Server, code, json_lines, procura, stderr, stdout};
 use procura::api::client::{At, Client, Deletion, ListPage, ResourcesOf};
 use procura::api::{Running, ServeOptions, serve_in_background};
 use procura::engine::{Engine, Metadata, Options};
-use procura::model::{Limits, ObjectRef, Precondition, RelationName, TupleFilter, TupleUpdate, TypeName, UpdateKind};
+use procura::model::{
+    Acting, Limits, ObjectRef, Precondition, RelationName, TupleFilter, TupleUpdate, TypeName, UpdateKind,
+};
 use std::sync::Arc;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -105,6 +107,7 @@ fn a_client_reads_exports_lists_and_deletes_by_subtree() {
     let listed = |root: Option<&ObjectRef>| {
         let mut rows = Vec::new();
         let asked = ResourcesOf {
+            acting: Acting::default(),
             object_type: TypeName::new("doc").expect("a name"),
             permission: RelationName::new("view").expect("a name"),
             subject: "user:dana".parse().expect("a subject"),

@@ -19,7 +19,7 @@ use procura::engine::{
     ResourceRow, Situation, SubjectRow,
 };
 use procura::model::{
-    Cancel, Decision, Question, RelationTuple, Step, SubjectRef, TupleFilter, TupleUpdate, UpdateKind,
+    Acting, Cancel, Decision, Question, RelationTuple, Step, SubjectRef, TupleFilter, TupleUpdate, UpdateKind,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -196,7 +196,12 @@ impl Compared<'_> {
     fn permissions(&mut self, rng: &mut Rng, subject: Subject) {
         for o in 0..self.split.whole.objects.len() {
             let (object, subject) = (self.split.whole.object_ref(o), self.split.whole.subject_ref(subject));
-            let of = |situation| ListPermissions { object: object.clone(), subject: subject.clone(), situation };
+            let of = |situation| ListPermissions {
+                acting: Acting::default(),
+                object: object.clone(),
+                subject: subject.clone(),
+                situation,
+            };
             let request = of(self.laid(rng));
             let list = |engine: &Engine, request| engine.list_permissions(request, &Cancel::default());
             let (due, found) = (list(self.whole, &of(self.plain.clone())), list(self.parted, &request));
@@ -427,6 +432,7 @@ fn what_a_request_brings_along_hides_what_is_stored() {
             let who: &[&str] = if due { &["user:rita"] } else { &[] };
             assert_eq!(users(&engine, &format!("doc:{id}#view@user"), laid), who, "{id} {laid:?}");
             let request = ListPermissions {
+                acting: Acting::default(),
                 object: question(&format!("doc:{id}#view@user:rita")).object,
                 subject: question("doc:a#view@user:rita").subject,
                 situation: under(laid),
@@ -512,6 +518,7 @@ fn tuples_that_could_not_be_written_cannot_be_laid_over() {
         let asked = question("doc:a#view@user:rita");
         let options = CheckOptions { situation: situation.clone(), ..CheckOptions::default() };
         let permissions = ListPermissions {
+            acting: Acting::default(),
             object: asked.object.clone(),
             subject: asked.subject.clone(),
             situation: situation.clone(),

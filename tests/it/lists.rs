@@ -16,8 +16,8 @@ use procura::engine::{
     CheckOptions, Engine, Error, Kind, ListPermissions, ListResources, ListSubjects, ResourceRow, Situation, SubjectRow,
 };
 use procura::model::{
-    Cancel, Consistency, Decision, Limits, Question, RelationName, RelationTuple, SubjectRef, TupleUpdate, TypeName,
-    UpdateKind,
+    Acting, Cancel, Consistency, Decision, Limits, Question, RelationName, RelationTuple, SubjectRef, TupleUpdate,
+    TypeName, UpdateKind,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -90,6 +90,7 @@ fn read_subjects(
 
 pub fn of_resources(object_type: &TypeName, permission: &RelationName, subject: SubjectRef) -> ListResources {
     ListResources {
+        acting: Acting::default(),
         object_type: object_type.clone(),
         permission: permission.clone(),
         subject,
@@ -347,6 +348,7 @@ impl Agree<'_> {
     fn permissions(&mut self, subject: Subject) {
         for (o, object) in self.world.objects.iter().enumerate() {
             let request = ListPermissions {
+                acting: Acting::default(),
                 object: self.world.object_ref(o),
                 subject: self.world.subject_ref(subject),
                 situation: self.under.situation.clone(),

@@ -4,7 +4,7 @@ use crate::cli::{Server, code, json_lines, procura, stderr, stdout};
 use procura::api::client::{Client, ListPage, ResourcesOf, SubjectsOf, Under};
 use procura::api::{Running, ServeOptions, serve_in_background};
 use procura::engine::{Engine, Metadata, Options, ResourceRow, SubjectRow};
-use procura::model::{Decision, Limits, RelationName, RelationTuple, TupleUpdate, TypeName, UpdateKind};
+use procura::model::{Acting, Decision, Limits, RelationName, RelationTuple, TupleUpdate, TypeName, UpdateKind};
 use std::sync::Arc;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -50,6 +50,7 @@ fn write(client: &Client, tuples: impl IntoIterator<Item = String>) {
 
 fn docs_of(subject: &str) -> ResourcesOf {
     ResourcesOf {
+        acting: Acting::default(),
         object_type: TypeName::new("doc").expect("a name"),
         permission: RelationName::new("view").expect("a name"),
         subject: subject.parse().expect("a subject"),
@@ -121,7 +122,7 @@ fn subjects_and_permissions_come_over_the_wire() {
     let usersets = subjects(&client, "doc:1", Some("member"));
     assert_eq!(usersets[0].subject.to_string(), "group:g#member");
     let (object, subject) = ("doc:1".parse().expect("an object"), "user:dana".parse().expect("a subject"));
-    let (rows, _) = client.list_permissions(&object, &subject, &Under::default()).expect("a list");
+    let (rows, _) = client.list_permissions(&object, &subject, &Acting::default(), &Under::default()).expect("a list");
     let said: Vec<(&str, bool, &str)> =
         rows.iter().map(|row| (row.name.as_str(), row.is_relation, row.decision.as_str())).collect();
     let due = [("owner", true, "ALLOW"), ("viewer", true, "ALLOW"), ("banned", true, "DENY"), ("view", false, "ALLOW")];
@@ -161,7 +162,7 @@ fn contextual_tuples_come_over_the_wire() {
     );
     let (object, subject) = ("doc:2".parse().expect("an object"), "user:ann".parse().expect("a subject"));
     let decisions = |under: &Under| -> Vec<Decision> {
-        let (rows, _) = client.list_permissions(&object, &subject, under).expect("a list");
+        let (rows, _) = client.list_permissions(&object, &subject, &Acting::default(), under).expect("a list");
         rows.iter().map(|row| row.decision).collect()
     };
     assert_eq!(decisions(&under(&laid)), [Decision::Deny, Decision::Allow, Decision::Allow, Decision::Deny]);

@@ -5,7 +5,7 @@ use procura::api::client::{Client, Under};
 use procura::api::{Running, ServeOptions, serve_in_background};
 use procura::engine::{Engine, Metadata, Options};
 use procura::model::{
-    Decision, ExpandPart, ExplainPart, Limits, NearMissKind, Question, RelationName, RelationTuple, TupleKey,
+    Acting, Decision, ExpandPart, ExplainPart, Limits, NearMissKind, Question, RelationName, RelationTuple, TupleKey,
     TupleUpdate, UpdateKind,
 };
 use std::path::Path;
@@ -77,7 +77,9 @@ fn question(text: &str) -> Question {
 #[test]
 fn an_answer_comes_over_the_wire_with_its_reasons() {
     let (client, _running, _folder) = world(Limits::default());
-    let denied = client.explain(&question("doc:1#view@user:dana"), &Under::default()).expect("an explanation");
+    let denied = client
+        .explain(&question("doc:1#view@user:dana"), &Acting::default(), &Under::default())
+        .expect("an explanation");
     assert_eq!((denied.decision, denied.historical, denied.truncated), (Decision::Deny, false, false));
     assert!(!denied.token.is_empty());
     let near: Vec<(NearMissKind, String)> =
@@ -95,10 +97,11 @@ fn an_answer_comes_over_the_wire_with_its_reasons() {
 
     // Its condition travels with the tuple, and the context with the question.
     let asked = question("doc:1#view@user:rita");
-    let conditional = client.explain(&asked, &Under::default()).expect("an explanation");
+    let conditional = client.explain(&asked, &Acting::default(), &Under::default()).expect("an explanation");
     assert_eq!((conditional.decision, conditional.missing.as_slice()), (Decision::Conditional, &["x".to_owned()][..]));
     let context = serde_json::from_str(r#"{"x":true}"#).expect("a context");
-    let allowed = client.explain(&asked, &Under { context, ..Under::default() }).expect("an explanation");
+    let allowed =
+        client.explain(&asked, &Acting::default(), &Under { context, ..Under::default() }).expect("an explanation");
     assert_eq!(allowed.decision, Decision::Allow);
     assert!(allowed.near_misses.is_empty());
     let tuple = allowed.steps.iter().find_map(|step| match &step.part {
@@ -109,11 +112,12 @@ fn an_answer_comes_over_the_wire_with_its_reasons() {
 
     // Every kind of step is understood by the client: an unknown one would be an error.
     for asked in ["doc:1#view@user:tom", "doc:1#edit@user:zoe", "folder:b#every@user:tom", "folder:a#view@user:zoe"] {
-        let found = client.explain(&question(asked), &Under::default()).expect("an explanation");
+        let found = client.explain(&question(asked), &Acting::default(), &Under::default()).expect("an explanation");
         let checked = client.check(&question(asked), &procura::api::client::At::Newest, false).expect("an answer");
         assert_eq!((found.decision, found.token), (checked.decision, checked.token), "{asked}");
     }
-    let itself = client.explain(&question("group:g#member@group:g#member"), &Under::default()).expect("it");
+    let itself =
+        client.explain(&question("group:g#member@group:g#member"), &Acting::default(), &Under::default()).expect("it");
     assert!(matches!(itself.steps[0].part, ExplainPart::Userset(_)));
 }
 

@@ -4,9 +4,10 @@
 
 use super::{Client, ClientError, STREAM_TIME, Under, notes};
 use crate::api::convert::{self, Place};
+use crate::api::convert_acting::{self, to_acting};
 use crate::api::wire;
 use crate::engine::{ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
-use crate::model::{Decision, ObjectRef, RelationName, SubjectRef, TypeName};
+use crate::model::{Acting, Decision, ObjectRef, RelationName, SubjectRef, TypeName};
 
 /// Which part of a list, asked under what.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,8 @@ pub struct ResourcesOf {
     pub object_type: TypeName,
     pub permission: RelationName,
     pub subject: SubjectRef,
+    /// For whom the subject asks.
+    pub acting: Acting,
     /// Only this object and those beneath it, by `parent` relations.
     pub within: Option<ObjectRef>,
 }
@@ -61,7 +64,7 @@ impl Client {
         page: ListPage,
         each: &mut dyn FnMut(ResourceRow) -> bool,
     ) -> Result<Listed, ClientError> {
-        let ResourcesOf { object_type, permission, subject, within } = asked;
+        let ResourcesOf { object_type, permission, subject, acting, within } = asked;
         let ListPage { under, cursor, limit } = page;
         let mut request = tonic::Request::new(wire::ListResourcesRequest {
             consistency: under.at.to_wire(),
@@ -74,6 +77,7 @@ impl Client {
             contextual_tuples: under.wire_tuples(),
             clock: under.clock.map(convert::to_timestamp),
             within: within.as_ref().map(Into::into),
+            acting: to_acting(acting),
         });
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
@@ -150,6 +154,7 @@ impl Client {
         &self,
         object: &ObjectRef,
         subject: &SubjectRef,
+        acting: &Acting,
         under: &Under,
     ) -> Result<(Vec<PermissionRow>, Listed), ClientError> {
         let request = wire::ListPermissionsRequest {
@@ -158,18 +163,21 @@ impl Client {
             subject: Some(subject.into()),
             context: notes(&under.context),
             contextual_tuples: under.wire_tuples(),
+            acting: to_acting(acting),
             clock: under.clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
         let wire::ListPermissionsResponse { listed_at, historical, rows } =
             self.call(async { service.list_permissions(request).await })?;
         let from_row = |row: wire::PermissionRow| {
-            let wire::PermissionRow { name, is_relation, decision, missing_fields } = row;
+            let wire::PermissionRow { name, is_relation, decision, missing_fields, reason, hop, chain } = row;
             Ok::<_, ClientError>(PermissionRow {
                 name: convert::relation_name(convert::field("name"), name)?,
                 is_relation,
                 decision: convert::decision(convert::field("decision"), decision)?,
                 missing_fields,
+                denial: convert_acting::denial(Place::Message, (reason, hop))?,
+                chain: convert_acting::chain(convert::field("chain"), chain)?,
             })
         };
         let rows = rows.into_iter().map(from_row).collect::<Result<_, _>>()?;
@@ -195,11 +203,13 @@ fn granting(place: Place<'_>, given: i32) -> Result<Decision, ClientError> {
 }
 
 fn resource_row(row: wire::ResourceRow) -> Result<ResourceRow, ClientError> {
-    let wire::ResourceRow { object, decision, missing_fields, cursor } = row;
+    let wire::ResourceRow { object, decision, missing_fields, cursor, reason, hop, chain } = row;
     Ok(ResourceRow {
         object: convert::object(convert::field("object"), object)?,
         decision: granting(convert::field("decision"), decision)?,
         missing_fields,
+        denial: convert_acting::denial(Place::Message, (reason, hop))?,
+        chain: convert_acting::chain(convert::field("chain"), chain)?,
         cursor,
     })
 }

@@ -17,7 +17,8 @@ pub use reflect::Reflected;
 pub use trees::{Expanded, Explained};
 pub use watch::{WatchOptions, WatchStart, Watched};
 
-use super::convert;
+use super::convert::{self, Place};
+use super::convert_acting::{self, to_acting};
 use super::wire;
 use super::wire::permission_service_client::PermissionServiceClient;
 use super::wire::schema_service_client::SchemaServiceClient;
@@ -25,8 +26,8 @@ use super::wire::server_service_client::ServerServiceClient;
 use super::wire::tuple_service_client::TupleServiceClient;
 use crate::engine::{Metadata, SchemaDiagnostic};
 use crate::model::{
-    Context, Decision, Limits, ObjectRef, Precondition, Question, RelationTuple, Timestamp, TupleFilter, TupleUpdate,
-    Witness,
+    Acting, ChainLink, Context, Decision, Denial, Limits, ObjectRef, Precondition, Question, RelationTuple, Timestamp,
+    TupleFilter, TupleUpdate, Witness,
 };
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -74,6 +75,10 @@ pub struct Checked {
     pub missing: Vec<String>,
     /// Time alone does not change the decision before it.
     pub valid_until: Option<Timestamp>,
+    /// Why it is no allow: of a suspended subject, and of a question asked for another.
+    pub denial: Option<Denial>,
+    /// The chain by which it was found, root first, when asked for another.
+    pub chain: Vec<ChainLink>,
 }
 
 /// What every question is asked under.
@@ -104,6 +109,8 @@ impl Under {
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     pub under: Under,
+    /// For whom the subject asks.
+    pub acting: Acting,
     /// Whether one path to an allow is wanted.
     pub explain: bool,
 }
@@ -118,6 +125,10 @@ pub struct Said {
     pub missing: Vec<String>,
     /// Time alone does not change the decision before it.
     pub valid_until: Option<Timestamp>,
+    /// Why it is no allow: of a suspended subject, and of a question asked for another.
+    pub denial: Option<Denial>,
+    /// The chain by which it was found, root first, when asked for another.
+    pub chain: Vec<ChainLink>,
 }
 
 /// The answers to many questions, in their order and as many.
@@ -236,7 +247,7 @@ impl Client {
     /// # Errors
     /// What the server said, or the road to it; never a decision.
     pub fn check(&self, question: &Question, at: &At, explain: bool) -> Result<Checked, ClientError> {
-        self.check_under(question, &Ask { under: Under::at(at), explain })
+        self.check_under(question, &Ask { under: Under::at(at), explain, ..Ask::default() })
     }
 
     /// As [`Client::check`], with all that may be said about how it is asked.
@@ -244,7 +255,7 @@ impl Client {
     /// # Errors
     /// As [`Client::check`]; `CAVEAT_FAILED` where a value does not fit its caveat.
     pub fn check_under(&self, question: &Question, ask: &Ask) -> Result<Checked, ClientError> {
-        let Ask { under, explain } = ask;
+        let Ask { under, acting, explain } = ask;
         let Question { object, permission, subject } = question;
         let request = wire::CheckRequest {
             consistency: under.at.to_wire(),
@@ -254,11 +265,21 @@ impl Client {
             explain: *explain,
             context: notes(&under.context),
             contextual_tuples: under.wire_tuples(),
+            acting: to_acting(acting),
             clock: under.clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
-        let wire::CheckResponse { decision, checked_at, historical, witness, missing_context, valid_until } =
-            self.call(async { service.check(request).await })?;
+        let wire::CheckResponse {
+            decision,
+            checked_at,
+            historical,
+            witness,
+            missing_context,
+            valid_until,
+            reason,
+            hop,
+            chain,
+        } = self.call(async { service.check(request).await })?;
         Ok(Checked {
             decision: convert::decision(convert::field("decision"), decision)?,
             token: convert::token_text(convert::field("checked_at"), checked_at)?,
@@ -266,6 +287,8 @@ impl Client {
             witness: convert::witness(convert::field("witness"), witness)?,
             missing: missing_context,
             valid_until: convert::instant(convert::field("valid_until"), valid_until)?,
+            denial: convert_acting::denial(Place::Message, (reason, hop))?,
+            chain: convert_acting::chain(convert::field("chain"), chain)?,
         })
     }
 
@@ -274,7 +297,7 @@ impl Client {
     /// # Errors
     /// As [`Client::check`]; what is wrong with one question stands in its place among the answers.
     pub fn check_bulk(&self, questions: &[Question], at: &At, explain: bool) -> Result<BulkChecked, ClientError> {
-        self.check_bulk_under(questions, &Ask { under: Under::at(at), explain })
+        self.check_bulk_under(questions, &Ask { under: Under::at(at), explain, ..Ask::default() })
     }
 
     /// As [`Client::check_bulk`], with all that may be said about how they are asked.
@@ -282,7 +305,7 @@ impl Client {
     /// # Errors
     /// As [`Client::check_bulk`].
     pub fn check_bulk_under(&self, questions: &[Question], ask: &Ask) -> Result<BulkChecked, ClientError> {
-        let Ask { under, explain } = ask;
+        let Ask { under, acting, explain } = ask;
         let to_item = |question: &Question| {
             let Question { object, permission, subject } = question;
             wire::CheckBulkItem {
@@ -300,6 +323,7 @@ impl Client {
             explain: *explain,
             context: notes(&under.context),
             contextual_tuples: under.wire_tuples(),
+            acting: to_acting(acting),
             clock: under.clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
@@ -558,13 +582,20 @@ fn bulk_answer(result: wire::CheckBulkResult) -> Result<Said, ClientError> {
     use wire::check_bulk_result::Result as Wire;
     let wire::CheckBulkResult { id: _, result } = result;
     match result {
-        Some(Wire::Answer(wire::CheckBulkAnswer { decision, witness, missing_context, valid_until })) => Ok(Said {
-            decision: convert::decision(convert::field("decision"), decision)?,
-            witness: convert::witness(convert::field("witness"), witness)?,
-            missing: missing_context,
-            valid_until: convert::instant(convert::field("valid_until"), valid_until)?,
-        }),
+        Some(Wire::Answer(answer)) => said(answer),
         Some(Wire::Error(error)) => Err(ClientError::from_proto(&error)),
         None => Err(ClientError::reply("an item came back without an answer".to_owned())),
     }
+}
+
+fn said(answer: wire::CheckBulkAnswer) -> Result<Said, ClientError> {
+    let wire::CheckBulkAnswer { decision, witness, missing_context, valid_until, reason, hop, chain } = answer;
+    Ok(Said {
+        decision: convert::decision(convert::field("decision"), decision)?,
+        witness: convert::witness(convert::field("witness"), witness)?,
+        missing: missing_context,
+        valid_until: convert::instant(convert::field("valid_until"), valid_until)?,
+        denial: convert_acting::denial(Place::Message, (reason, hop))?,
+        chain: convert_acting::chain(convert::field("chain"), chain)?,
+    })
 }

@@ -1,9 +1,15 @@
 //! The client's Explain and Expand.
 
 use super::{Client, ClientError, Under, notes};
+use crate::api::convert::{self, Place};
+use crate::api::convert_acting::{self, to_acting};
+use crate::api::trees;
 use crate::api::wire;
-use crate::api::{convert, trees};
-use crate::model::{Decision, ExpandStep, ExplainStep, NearMiss, ObjectRef, Question, RelationName, Timestamp};
+use crate::engine::ExplainedChain;
+use crate::model::{
+    Acting, ChainLink, Decision, Denial, ExpandStep, ExplainStep, NearMiss, ObjectRef, Question, RelationName,
+    Timestamp,
+};
 
 /// An answer and its reasons.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +31,12 @@ pub struct Explained {
     pub near_misses: Vec<NearMiss>,
     /// There may be more of them.
     pub near_misses_cut: bool,
+    /// Why it is no allow: of a suspended subject, and of a question asked for another.
+    pub denial: Option<Denial>,
+    /// The chain by which the answer was found, root first, when asked for another.
+    pub chain: Vec<ChainLink>,
+    /// When asked for another: every chain that counts, with every test of it.
+    pub chains: Vec<ExplainedChain>,
 }
 
 /// What a permission is made of.
@@ -42,7 +54,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::check_under`].
-    pub fn explain(&self, question: &Question, under: &Under) -> Result<Explained, ClientError> {
+    pub fn explain(&self, question: &Question, acting: &Acting, under: &Under) -> Result<Explained, ClientError> {
         let Question { object, permission, subject } = question;
         let request = wire::ExplainRequest {
             consistency: under.at.to_wire(),
@@ -51,6 +63,7 @@ impl Client {
             subject: Some(subject.into()),
             context: notes(&under.context),
             contextual_tuples: under.wire_tuples(),
+            acting: to_acting(acting),
             clock: under.clock.map(convert::to_timestamp),
         };
         let mut service = self.permissions();
@@ -64,6 +77,10 @@ impl Client {
             truncated,
             near_misses,
             near_misses_cut,
+            reason,
+            hop,
+            chain,
+            chains,
         } = self.call(async { service.explain(request).await })?;
         Ok(Explained {
             decision: convert::decision(convert::field("decision"), decision)?,
@@ -75,6 +92,9 @@ impl Client {
             truncated,
             near_misses: trees::each("near_misses", near_misses, trees::near_miss)?,
             near_misses_cut,
+            denial: convert_acting::denial(Place::Message, (reason, hop))?,
+            chain: convert_acting::chain(convert::field("chain"), chain)?,
+            chains: trees::each("chains", chains, trees::explained_chain)?,
         })
     }
 

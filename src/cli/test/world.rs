@@ -190,7 +190,8 @@ impl World {
 
     fn ask(&self, assertion: &Assertion, explain: bool) -> Ask {
         let Assertion { question: _, context, at } = assertion;
-        Ask { under: Under { context: context.clone(), clock: at.or(self.now), ..Under::default() }, explain }
+        let under = Under { context: context.clone(), clock: at.or(self.now), ..Under::default() };
+        Ask { under, explain, ..Ask::default() }
     }
 
     /// The schema as it stands, whole.
