@@ -122,6 +122,10 @@ impl Grant {
             record.expires_at = record.expires_at.min(parent.chain.last().expires_at);
         }
         refuse_bad_interval(&record)?;
+        if record.expires_at <= now {
+            let message = format!("it would end at {}, which is over already", record.expires_at);
+            return Err(Refusal::new(RefusalReason::BadInterval, "expires_at", record.expires_at, message));
+        }
         if let Some(most) = limits.lifetime_max
             && record.expires_at.since(now) > most
         {
@@ -352,6 +356,10 @@ mod tests {
         assert_eq!(ends(99), Err(RefusalReason::BadInterval));
         assert_eq!(ends(100), Err(RefusalReason::BadInterval));
         assert!(ends(101).is_ok());
+        // What began before and is over already.
+        let past = Grant { not_before: at(50), expires_at: at(100), ..grant("user:rita", "agent:bot") };
+        assert_eq!(alone(past.clone()), Err(RefusalReason::BadInterval));
+        assert!(alone(Grant { expires_at: at(101), ..past }).is_ok());
         let parent = Delegation { expires_at: at(150), ..first(1, "user:rita", "agent:bot", 1) };
         let late = Grant { not_before: at(150), ..grant("agent:bot", "agent:sub") };
         assert_eq!(under(late, &[parent]), Err(RefusalReason::BadInterval));

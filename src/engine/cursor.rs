@@ -7,7 +7,7 @@
 //! shows nothing that a caller who may ask could not ask.
 
 use super::{Error, Kind};
-use crate::model::{ConsistencyToken, Revision};
+use crate::model::{ConsistencyToken, ObjectRef, Revision};
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -55,6 +55,15 @@ impl CursorSeal {
     /// The position in a cursor. Refused: one that was changed, of another question or database, or of a revision
     /// later than `newest`, the one that is read.
     pub(super) fn open<const N: usize>(&self, text: &str, newest: Revision) -> Result<[u8; N], Error> {
+        self.opened(text, newest, |position| position.try_into().ok())
+    }
+
+    /// As `open`, of a position that is an object's text.
+    pub(super) fn open_text(&self, text: &str, newest: Revision) -> Result<ObjectRef, Error> {
+        self.opened(text, newest, |position| std::str::from_utf8(position).ok()?.parse().ok())
+    }
+
+    fn opened<T>(&self, text: &str, newest: Revision, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, Error> {
         let foreign = || {
             Error::invalid("cursor", text, "not a cursor of this question and database")
                 .with_hint("give the cursor of a row that the same question returned")
@@ -62,7 +71,7 @@ impl CursorSeal {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| foreign())?;
         let (payload, check) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or_else(foreign)?;
         let (head, position) = payload.split_first_chunk::<HEAD_BYTES>().ok_or_else(foreign)?;
-        let position: [u8; N] = position.try_into().map_err(|_| foreign())?;
+        let position = read(position).ok_or_else(foreign)?;
         let [version, revision @ ..] = *head;
         if version != VERSION || self.check(payload) != *check {
             return Err(foreign());

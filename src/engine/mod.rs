@@ -29,9 +29,18 @@ mod export_tuples;
 mod watch;
 mod write_schema;
 mod reflect_schema;
+mod asked_scope;
+mod create_delegation;
+mod over_broad;
+mod narrow_delegation;
+mod revoke_delegations;
+mod suspensions;
+mod read_delegations;
 
+pub use asked_scope::AskedItem;
 pub use check::{Answer, BulkAnswer, CheckAnswer, CheckOptions};
 pub use clock::{Clock, SystemClock};
+pub use create_delegation::{CreateDelegation, CreatedDelegation, DelegationEnd};
 pub use error::{Error, ErrorFacts, Kind, SchemaDiagnostic};
 pub use expand::{Expand, Expanded};
 pub use explain::{Explain, Explained};
@@ -41,20 +50,26 @@ pub use import_tuples::{ImportBatch, ImportMode, Imported};
 pub use list_permissions::{ListPermissions, PermissionRow, PermissionsListed};
 pub use list_resources::{ListResources, ResourceLister, ResourceRow};
 pub use list_subjects::{ExcludedSubject, ListSubjects, SubjectLister, SubjectRow};
+pub use narrow_delegation::{ChangedDelegation, NarrowDelegation};
+pub use over_broad::{DelegationWarning, WarningKind};
+pub use read_delegations::{DelegationRead, DelegationSeen, DelegationsPage, GetDelegation, ListDelegations};
 pub use read_tuples::{ReadTuples, TupleReader, TupleRow};
 pub use reflect_schema::{ReflectSchema, Reflected, Reflection};
 pub use replace_subjects::{ReplaceSubjects, Replaced, TupleSubject};
+pub use revoke_delegations::{RevokeAllFor, RevokeDelegation, RevokedAll};
 pub use situation::Situation;
+pub use suspensions::{ListSuspended, ReinstatePrincipal, SuspendPrincipal, SuspendedPage, SuspensionChanged};
 pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
 pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples};
 
-use crate::model::{ConsistencyToken, Limits, Revision, Timestamp};
+use crate::model::{Cancel, ConsistencyToken, Limits, Revision, Timestamp};
 use crate::store::Store;
 use clock::SteadyClock;
 use schemas::Schemas;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How an engine is opened.
 pub struct Options {
@@ -66,6 +81,9 @@ pub struct Options {
     pub collector: Collector,
     /// Whether a request may set the time.
     pub test_clock: bool,
+    /// The longest from a delegation's creation to its end. `None`: what `limits` says, and no such bound under a test
+    /// clock.
+    pub delegation_lifetime_max: Option<Duration>,
 }
 
 impl Options {
@@ -78,6 +96,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             collector: Collector::On,
             test_clock: false,
+            delegation_lifetime_max: None,
         }
     }
 }
@@ -125,11 +144,17 @@ impl Engine {
         let now = Arc::new(move || committer_clock.now());
         let store = Store::open(&options.data, &options.limits, now, options.collector)?;
         clock.not_before(store.committed_at());
+        let mut limits = options.limits;
+        limits.delegation_lifetime_max_s = match options.delegation_lifetime_max {
+            Some(set) => set.as_secs(),
+            None if options.test_clock => u64::MAX,
+            None => limits.delegation_lifetime_max_s,
+        };
         Ok(Engine {
             store: Arc::new(store),
             schemas: Schemas::default(),
             clock,
-            limits: options.limits,
+            limits,
             test_clock: options.test_clock,
         })
     }
@@ -188,4 +213,9 @@ impl Engine {
     pub fn close(&self) {
         self.store.close();
     }
+}
+
+/// Ends work that nobody waits for.
+fn refuse_cancelled(cancel: &Cancel) -> Result<(), Error> {
+    if cancel.is_set() { Err(Error::new(Kind::Cancelled, "CANCELLED", "cancelled")) } else { Ok(()) }
 }

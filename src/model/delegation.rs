@@ -3,7 +3,7 @@
 //! A delegation adds no edge to the graph: it narrows a question. Names of permissions are frozen when it is created to
 //! (definition, name) pairs, so that a later schema cannot widen a consent.
 
-use super::{Context, ObjectRef, RelationName, SubjectRef, Timestamp, TupleCaveat, TypeName};
+use super::{Context, NameError, ObjectRef, RelationName, SubjectRef, Timestamp, TupleCaveat, TypeName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -348,9 +348,31 @@ impl fmt::Display for PermissionName {
     }
 }
 
+impl std::str::FromStr for PermissionName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<PermissionName, NameError> {
+        let (object_type, name) = match text.split_once('#') {
+            Some((object_type, name)) => (Some(TypeName::new(object_type)?), name),
+            None => (None, text),
+        };
+        Ok(PermissionName { object_type, name: RelationName::new(name)? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_permissions_survive_text() {
+        for text in ["read", "project#read", "acme/project#read"] {
+            assert_eq!(text.parse::<PermissionName>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "#read", "project#", "project#read#", "a b"] {
+            assert!(wrong.parse::<PermissionName>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn ids_survive_text_and_only_their_own() {

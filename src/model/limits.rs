@@ -78,5 +78,17 @@ limits! {
     watch_stall_max_ms: u64 = 60_000, "ms", "how long a Watch waits for a reader that takes nothing before it is ended";
     heartbeat_max_s: u64 = 300, "s", "the longest silence a Watch may ask for";
     export_time_max_s: u64 = 3_600, "s", "one ExportTuples: a held snapshot delays compaction";
+    delegation_depth_max: u32 = 5, "delegations", "in a chain: each is another actor that is asked of every question";
+    delegation_lifetime_max_s: u64 = 30 * 24 * 60 * 60, "s", "from a delegation's creation to its end: what is forgotten ends by itself";
+    delegation_items_max: usize = 100, "items", "of one scope given at once: each is looked through by every use";
+    delegation_permissions_max: usize = 1_000, "names", "of one item of a scope";
+    delegation_anchors_max: usize = 1_000, "objects", "that one item of a scope is within";
+    delegation_bytes_max: usize = 256 << 10, "bytes", "one delegation as JSON, its narrowings too: a chain of them travels in one message";
+    delegations_revoked_max: usize = 100_000, "delegations", "one RevokeAllFor: it is one commit, so it is held in memory";
+    delegations_looked_at_max: usize = 10_000, "delegations", "for one page of ListDelegations, which may so be short and says where to go on";
+    page_delegations_max: usize = 1_000, "rows", "one page of ListDelegations or ListSuspended";
+    purpose_bytes_max: usize = 4 << 10, "bytes", "the purpose of a delegation, or the reason of a revocation or suspension";
+    idempotency_key_bytes_max: usize = 256, "bytes", "an idempotency key";
+    over_broad_edges_max: u64 = 1_000_000, "edges", "looked through to warn of a scope wider than what the delegator has; beyond, it does not warn";
     commit_queue_max: usize = 4_096, "requests", "writes waiting for the committer; beyond, UNAVAILABLE";
 }

@@ -50,6 +50,16 @@ impl Timestamp {
         Duration::new(seconds, self.nanos).saturating_sub(Duration::new(0, earlier.nanos))
     }
 
+    /// The instant so much later, at most the last there is.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Timestamp {
+        let nanos = u64::from(self.nanos) + u64::from(by.subsec_nanos());
+        let (carried, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+        let seconds = i64::try_from(by.as_secs().saturating_add(carried)).unwrap_or(i64::MAX);
+        let nanos = u32::try_from(nanos).unwrap_or(0);
+        Timestamp::new(self.seconds.saturating_add(seconds), nanos).unwrap_or(Timestamp::MAX)
+    }
+
     /// The clock of the machine, clamped to the years 1 to 9999.
     #[must_use]
     pub fn from_system(now: std::time::SystemTime) -> Timestamp {
@@ -114,6 +124,17 @@ mod tests {
         assert_eq!(at(10, 5).since(at(10, 6)), Duration::ZERO);
         assert_eq!(at(10, 5).since(at(11, 0)), Duration::ZERO);
         assert_eq!(Timestamp::MAX.since(Timestamp::MIN).as_secs(), 315_537_897_599);
+    }
+
+    #[test]
+    fn a_later_instant_is_so_much_later_or_the_last() {
+        let at = |seconds, nanos| Timestamp::new(seconds, nanos).unwrap();
+        assert_eq!(at(8, 999_999_999).plus(Duration::new(1, 1)), at(10, 0));
+        assert_eq!(at(8, 5).plus(Duration::ZERO), at(8, 5));
+        assert_eq!(at(-1, 5).plus(Duration::new(1, 0)), at(0, 5));
+        for long in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(1 << 62)] {
+            assert_eq!(at(8, 5).plus(long), Timestamp::MAX);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod ast;
 mod print;
 mod diagnostic;
 mod admits;
+mod beneath;
 mod diff;
 mod reflect;
 mod imports;
@@ -25,6 +26,7 @@ mod imports;
 mod worlds;
 
 pub use admits::{Refusal, Side};
+pub use beneath::{Pair, Unfrozen};
 pub use compile::{Compiled, compile, digest};
 pub use diagnostic::{Colour, Diagnostic, Severity, line_column};
 pub use diff::{Change, diff, narrowed_caveats, new_parents, removed_forms};
