@@ -1,5 +1,5 @@
-//! ListResources: the objects of a type on which a subject has a permission, by internal number, which is the order of
-//! their creation, with a cursor after each.
+//! ListResources: the objects of a type on which a subject has a permission, in the order of their creation
+//! (`list_order`), with a cursor after each.
 //!
 //! INVARIANT: an object is listed if and only if Check would not deny it at the same revision and clock reading, and with
 //! the same decision: the walk gathers whoever could be meant, and each is asked about with the one definition. Too much
@@ -7,6 +7,7 @@
 
 use super::check::decided;
 use super::cursor::CursorSeal;
+use super::list_order::ListOrder;
 use super::resolve::{Resolver, Transient};
 use super::schemas::InForce;
 use super::situation::{Situation, Standing};
@@ -59,9 +60,10 @@ pub struct ResourceLister {
     budget: Budget,
     /// Narrows who is asked about, and decides nothing.
     within: Option<Beneath>,
-    /// Those that could be meant, ascending, and which of them is next.
+    /// Those that could be meant, in the list's order, and which of them is next.
     reached: Vec<ObjectNum>,
     next: usize,
+    order: ListOrder,
     seal: CursorSeal,
 }
 
@@ -75,6 +77,9 @@ impl Engine {
         let mut resolver = Resolver::again(&self.store, &in_force, &transient);
         let (of, target) = resolver.asked_member(&object_type, "object_type", &permission, "permission")?;
         let key = resolver.asked_subject(&subject)?;
+        if let SubjectRef::Object(object) | SubjectRef::Userset(object, _) = &subject {
+            resolver.keep_place(in_force.names.member(key.member)?.of, &object.id);
+        }
         let mut scope = format!("resources {object_type}#{permission}@{subject}");
         let within = match &within {
             None => None,
@@ -83,15 +88,15 @@ impl Engine {
                 Some(Beneath::of(resolver.object(root, "within.type")?))
             }
         };
-        let transient = resolver.into_transient();
         scope.push_str(&situation.scope());
         let seal = CursorSeal::new(self.token(revision), &scope);
-        let after = match &cursor {
-            None => None,
-            Some(text) => Some(ObjectNum(u32::from_be_bytes(seal.open(text, revision)?))),
-        };
+        let after = cursor.as_ref().map(|text| seal.open(text, revision)).transpose()?;
+        let order = ListOrder::new(&resolver, view.snapshot(), of, after)?;
+        let transient = resolver.into_transient();
         let mut budget = Budget::new(&self.limits, cancel.clone());
-        let reached = resources_reached(&in_force.plan, &view, target, key, after, &mut budget)?;
+        let mut reached = resources_reached(&in_force.plan, &view, target, key, order.passed(), &mut budget)?;
+        reached.retain(|number| order.is_ahead(*number));
+        reached.sort_unstable_by_key(|number| order.place(*number));
         Ok(ResourceLister {
             store: self.store.clone(),
             in_force,
@@ -105,6 +110,7 @@ impl Engine {
             within,
             reached,
             next: 0,
+            order,
             seal,
         })
     }
@@ -151,7 +157,7 @@ impl ResourceLister {
                 object: ObjectRef { object_type: object_type.clone(), id: resolver.id(self.of, number)? },
                 decision: decided(membership),
                 missing_fields,
-                cursor: self.seal.close(self.view.snapshot().revision(), &number.0.to_be_bytes()),
+                cursor: self.seal.close(self.view.snapshot().revision(), &self.order.position(number)),
             });
         }
         Ok(page)

@@ -12,6 +12,7 @@ mod resolve;
 mod check;
 mod within;
 mod cursor;
+mod list_order;
 mod list_resources;
 mod list_subjects;
 mod list_permissions;
