@@ -667,3 +667,28 @@ fn more_children_and_parents_than_are_read_at_once() {
     assert_eq!(engine.delete_subtree(subtree_of("org:acme")).expect("deleted").count, whole as u64 - 3_000);
     assert!(engine.everything().is_empty());
 }
+
+/// As many levels as one write may make: each is climbed from once, not once for every level beneath it.
+#[test]
+fn a_chain_of_thousands_is_written_at_once_and_deleted_by_a_subject_within() {
+    const LEVELS: usize = 4_999;
+    let engine = TestEngine::with_schema(SCHEMA);
+    engine.update((0..LEVELS).map(|n| update(UpdateKind::Touch, &chained(n + 1, n))).collect());
+    engine.touch((0..=LEVELS).map(|n| format!("folder:c{n}#viewer@user:rita")));
+    // The other end of the same chain would be its own ancestor.
+    let error = refused(engine.try_update(UpdateKind::Touch, &chained(0, LEVELS)), &[Kind::FailedPrecondition]);
+    assert_eq!(error.reason, "PARENT_CYCLE");
+    let rita = TupleFilter::exactly(&tuple("folder:c0#viewer@user:rita").key).subject;
+    let of = |root: &str| TupleFilter { subject: rita.clone(), ..within(root) };
+    let delete = |root: &str| engine.delete_tuples(DeleteTuples { filter: of(root), ..DeleteTuples::default() });
+    let read = |root: &str| engine.read(of(root)).len();
+    for (root, due) in [("folder:c4000", LEVELS + 1 - 4_000), ("folder:c0", 4_000)] {
+        assert_eq!(read(root), due, "{root}");
+        assert_eq!(delete(root).unwrap_or_else(|error| panic!("{}", told(&error))).count, due as u64, "{root}");
+        assert_eq!(read(root), 0, "{root}");
+    }
+}
+
+fn chained(child: usize, parent: usize) -> String {
+    format!("folder:c{child}#up@folder:c{parent}")
+}
