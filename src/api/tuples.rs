@@ -49,16 +49,17 @@ impl TupleService for Tuples {
         request: Request<wire::DeleteTuplesRequest>,
     ) -> Result<Response<wire::DeleteTuplesResponse>, Status> {
         let limits = self.0.limits().clone();
-        let deleted = self.0.run(Lane::Write, move |engine, _| {
-            let wire::DeleteTuplesRequest { filter, preconditions, metadata, dry_run, limit } = request.into_inner();
-            let Deleted { revision, count } = engine.delete_tuples(DeleteTuples {
+        let wire::DeleteTuplesRequest { filter, preconditions, metadata, dry_run, limit } = request.into_inner();
+        let deleted = self.0.run(deleting(dry_run), move |engine, _| {
+            let Deleted { revision, count, more } = engine.delete_tuples(DeleteTuples {
                 filter: convert::deleting_filter(convert::field("filter"), filter)?,
                 preconditions: convert::preconditions(preconditions, &limits)?,
                 metadata: convert::metadata(metadata, &limits)?,
                 dry_run,
                 limit: limit.map(|limit| limit as usize),
             })?;
-            Ok(wire::DeleteTuplesResponse { deleted_at: Some(engine.token(revision).into()), deleted_count: count })
+            let deleted_at = Some(engine.token(revision).into());
+            Ok(wire::DeleteTuplesResponse { deleted_at, deleted_count: count, more })
         });
         Ok(Response::new(deleted.await?))
     }
@@ -68,16 +69,17 @@ impl TupleService for Tuples {
         request: Request<wire::DeleteSubtreeRequest>,
     ) -> Result<Response<wire::DeleteSubtreeResponse>, Status> {
         let limits = self.0.limits().clone();
-        let deleted = self.0.run(Lane::Write, move |engine, _| {
-            let wire::DeleteSubtreeRequest { root, preconditions, metadata, dry_run, limit } = request.into_inner();
-            let Deleted { revision, count } = engine.delete_subtree(DeleteSubtree {
+        let wire::DeleteSubtreeRequest { root, preconditions, metadata, dry_run, limit } = request.into_inner();
+        let deleted = self.0.run(deleting(dry_run), move |engine, _| {
+            let Deleted { revision, count, more } = engine.delete_subtree(DeleteSubtree {
                 root: convert::object(convert::field("root"), root)?,
                 preconditions: convert::preconditions(preconditions, &limits)?,
                 metadata: convert::metadata(metadata, &limits)?,
                 dry_run,
                 limit: limit.map(|limit| limit as usize),
             })?;
-            Ok(wire::DeleteSubtreeResponse { deleted_at: Some(engine.token(revision).into()), deleted_count: count })
+            let deleted_at = Some(engine.token(revision).into());
+            Ok(wire::DeleteSubtreeResponse { deleted_at, deleted_count: count, more })
         });
         Ok(Response::new(deleted.await?))
     }
@@ -183,6 +185,11 @@ impl TupleService for Tuples {
         });
         Ok(Response::new(Rows { rows: stream, deadline, ended: false }))
     }
+}
+
+/// A dry run does not wait for the committer.
+fn deleting(dry_run: bool) -> Lane {
+    if dry_run { Lane::Read } else { Lane::Write }
 }
 
 /// Sends all rows, or as many as asked for; stops when the caller is gone, in the middle of a page too: few of many rows

@@ -65,6 +65,8 @@ limits! {
     near_misses_tried_max: usize = 100, "tuples", "that one Explain tries: each asks the whole question again";
     walk_stack_bytes_max: usize = 512 << 20, "bytes", "memory for the nesting of one question, some 250,000 levels: questions under way share the machine";
     precondition_rows_max: usize = 1_000_000, "tuples", "looked through by the preconditions of one write: the committer waits meanwhile";
+    ancestors_max: usize = 1_000_000, "objects", "climbed from by one write, each once: the committer waits meanwhile";
+    subtree_objects_max: usize = 1_000_000, "objects", "of one subtree that a deletion or precondition goes down to: the committer may wait meanwhile";
     metadata_bytes_max: usize = 16 << 10, "bytes", "metadata of one write: it travels in every log entry";
     streams_max: u32 = 256, "streams", "concurrent requests on one connection";
     connections_max: usize = 10_000, "connections", "open at once: each holds buffers";

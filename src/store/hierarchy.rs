@@ -15,10 +15,6 @@ use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Ancestors that one commit may visit: bounds how long it holds the committer.
-const ANCESTORS_MAX: usize = 1_000_000;
-/// Objects of one subtree that a commit may visit, for the same reason.
-pub const SUBTREE_MAX: usize = 1_000_000;
 /// Children read at a time.
 const CHILDREN: usize = 1_024;
 
@@ -107,7 +103,7 @@ impl<'o, 's> Parents<'o, 's> {
     fn climb(&mut self, from: Object) -> Result<Option<Vec<RowKey>>, Error> {
         let mut path: Vec<Rung> = Vec::new();
         let mut next = Some((from, None));
-        // Bounded by ANCESTORS_MAX: each turn enters an object for the first time, takes a row of one, or leaves one.
+        // Bounded by `ancestors_max`: each turn enters an object for the first time, takes a row of one, or leaves one.
         loop {
             if let Some((object, by)) = next.take() {
                 match self.climbed.get(&object) {
@@ -122,8 +118,9 @@ impl<'o, 's> Parents<'o, 's> {
                     }
                     None => {
                         self.visited += 1;
-                        if self.visited > ANCESTORS_MAX {
-                            return Err(Error::TooManyAncestors { limit: ANCESTORS_MAX });
+                        let limit = self.overlay.state().bounds.ancestors_max;
+                        if self.visited > limit {
+                            return Err(Error::TooManyAncestors { limit });
                         }
                         self.climbed.insert(object, Climbed::UnderWay);
                         path.push(Rung { object, by, rows: self.rows(object)? });
@@ -276,6 +273,11 @@ impl<'o, 's> Descent<'o, 's> {
         Ok(None)
     }
 
+    /// The objects entered so far. What was given hangs on no others.
+    pub fn into_seen(self) -> HashSet<Object> {
+        self.seen
+    }
+
     fn enter(&mut self, object: Object) -> Result<(), Error> {
         if !self.seen.insert(object) {
             return Ok(());
@@ -321,11 +323,10 @@ impl Level {
         prefix.push(SubjectKind::Plain as u8);
         prefix.extend_from_slice(&relation.0.to_be_bytes());
         let child_type = names.member(relation)?.of;
-        let db = &overlay.state().db;
         let mut last = None;
         let after = self.after.as_ref().map(<[u8; ROW_KEY_BYTES]>::as_slice);
         let children = &mut self.children;
-        db.scan_after(db.families().rev, &prefix, after, |key, value| {
+        overlay.scan_after(overlay.families().rev, &prefix, after, |key, value| {
             *rows_left = rows_left.checked_sub(1).ok_or(Error::PreconditionsTooWide)?;
             let key = RowKey::from_reverse(key)?;
             // What the group says of a row counts, and was counted on entering.

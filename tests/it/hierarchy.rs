@@ -392,7 +392,7 @@ fn a_deletion_by_subtree_removes_what_is_beneath_its_root() {
             let request = DeleteTuples { filter: filter.clone(), ..DeleteTuples::default() };
             let dry = DeleteTuples { dry_run: true, ..request.clone() };
             let counted = engine.delete_tuples(dry).expect("judged");
-            assert_eq!(counted, Deleted { revision, count: due.len() as u64 }, "{}", told());
+            assert_eq!(counted, Deleted { revision, count: due.len() as u64, more: false }, "{}", told());
             assert_eq!(engine.everything(), before, "{}: a dry run removes nothing", told());
             let only_within = filter == within(&filter.within.as_ref().expect("a subtree").to_string());
             let deleted = if only_within {
@@ -484,13 +484,44 @@ fn too_large_a_subtree_is_left_whole_or_removed_in_parts_from_below() {
         assert!(error.message.contains("between 1 and 6"), "{}", told(&error));
     }
     let part = DeleteSubtree { limit: Some(2), ..subtree_of("folder:plans") };
-    let counts: Vec<u64> = (0..5).map(|_| engine.delete_subtree(part.clone()).expect("deleted").count).collect();
-    assert_eq!(counts, [2, 2, 2, 1, 0]);
+    let mut delete =
+        || engine.delete_subtree(part.clone()).map(|deleted| (deleted.count, deleted.more)).expect("deleted");
+    let counts: Vec<(u64, bool)> = (0..5).map(|_| delete()).collect();
+    assert_eq!(counts, [(2, true), (2, true), (2, true), (1, false), (0, false)]);
     assert_eq!(engine.everything().len(), before.len() - 7);
     // By a filter without a subtree too.
     let of_rita = TupleFilter::exactly(&tuple("doc:c#viewer@user:rita").key);
     let request = DeleteTuples { filter: of_rita, limit: Some(1), ..DeleteTuples::default() };
     assert_eq!(engine.delete_tuples(request).expect("deleted").count, 1);
+    engine.assert_verified();
+}
+
+/// With a limit it goes piece by piece, each from below, and the reply says when there is no more.
+#[test]
+fn a_subtree_of_more_objects_than_one_call_goes_down_to_is_removed_in_parts() {
+    let engine = TestEngine::with_limits(Limits { subtree_objects_max: 5, ..Limits::default() });
+    engine.schema(SCHEMA);
+    engine.touch((0..6).map(|n| format!("folder:f{n}#up@folder:root")));
+    engine.touch((0..18).map(|n| format!("doc:d{n}#home@folder:f{}", n % 6)));
+    engine.touch((0..18).map(|n| format!("doc:d{n}#viewer@user:rita")));
+    engine.touch(["folder:root#up@org:acme", "folder:else#up@org:acme"]);
+    let before = engine.everything().len();
+    let error = refused(engine.delete_subtree(subtree_of("folder:root")), &[Kind::ResourceExhausted]);
+    assert_eq!(error.reason, "SUBTREE_TOO_LARGE");
+    assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("`limit`")), "{}", told(&error));
+    assert_eq!(engine.everything().len(), before, "nothing was removed");
+    let part = DeleteSubtree { limit: Some(1_000), ..subtree_of("folder:root") };
+    let (mut removed, mut more) = (0, true);
+    // Bounded: each call removes something.
+    while more {
+        let dry = engine.delete_subtree(DeleteSubtree { dry_run: true, ..part.clone() }).expect("judged");
+        let deleted = engine.delete_subtree(part.clone()).expect("deleted");
+        assert!(deleted.count > 0, "a call that removes nothing and says that there is more");
+        assert_eq!((dry.count, dry.more), (deleted.count, deleted.more));
+        (removed, more) = (removed + deleted.count, deleted.more);
+    }
+    assert_eq!(removed, 6 + 18 + 18 + 1);
+    assert_eq!(engine.everything(), ["folder:else#up@org:acme"]);
     engine.assert_verified();
 }
 
