@@ -10,23 +10,16 @@ use crate::engine::{
     WatchFrom, WatchWrite,
 };
 use crate::model::{
-    CaveatName, Consistency, ConsistencyToken, Context, Decision, Limits, NameError, ObjectId, ObjectRef, Precondition,
-    Question, RelationName, RelationTuple, Step, SubjectFilter, SubjectIdFilter, SubjectRef, SubjectRelationFilter,
-    Timestamp, TupleCaveat, TupleFilter, TupleKey, TupleUpdate, TypeName, UpdateKind, Witness,
+    CONTEXT_DEPTH_MAX, CaveatName, Consistency, ConsistencyToken, Context, Decision, ITEM_ID_BYTES_MAX, Limits,
+    NameError, ObjectId, ObjectRef, Precondition, Question, REQUEST_CONTEXT_BYTES_MAX, RelationName, RelationTuple,
+    STORED_CONTEXT_BYTES_MAX, Step, SubjectFilter, SubjectIdFilter, SubjectRef, SubjectRelationFilter, Timestamp,
+    TupleCaveat, TupleFilter, TupleKey, TupleUpdate, TypeName, UpdateKind, WATCH_NAMES_MAX, Witness,
 };
 use prost_types::value::Kind as ValueKind;
 use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
 
-/// Longest stored context, in bytes of JSON.
-const CONTEXT_BYTES_MAX: usize = 32 << 10;
-/// Longest context of a request, in bytes of JSON.
-const REQUEST_CONTEXT_BYTES_MAX: usize = 64 << 10;
-/// Deepest nesting of a context or of metadata; the outermost object is level 1.
-const CONTEXT_DEPTH_MAX: usize = 16;
-/// Longest mark of an item of a bulk, in bytes.
-const ITEM_ID_BYTES_MAX: usize = 256;
 /// Integers up to here are exact in the doubles that `google.protobuf.Struct` carries.
 const EXACT_INTEGER_MAX: u64 = 1 << 53;
 /// The relation that stands for none, and the id that stands for all.
@@ -245,7 +238,9 @@ fn tuple_caveat(place: Place<'_>, message: wire::TupleCaveat) -> Result<TupleCav
     Ok(TupleCaveat {
         name: CaveatName::new(name.as_str()).map_err(|error| place.field("name").invalid(&name, error))?,
         context: match context {
-            Some(values) => bounded_json(place.field("context"), values, "context_bytes_max", CONTEXT_BYTES_MAX)?,
+            Some(values) => {
+                bounded_json(place.field("context"), values, "stored_context_bytes_max", STORED_CONTEXT_BYTES_MAX)?
+            }
             None => Context::new(),
         },
     })
@@ -420,8 +415,6 @@ pub(super) fn import_batch(message: wire::ImportTuplesRequest, limits: &Limits) 
     tuples.into_iter().enumerate().map(|(index, message)| tuple(place.item(index), Some(message))).collect()
 }
 
-/// Most names in one filter of a Watch: each is compared with every change.
-const WATCH_NAMES_MAX: usize = 100;
 /// How often a Watch says something when it is not asked otherwise.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -1051,7 +1044,7 @@ mod tests {
         refused(with(of(number(f64::NEG_INFINITY))), &format!("{at}.k"), Some("-inf"));
         refused(with(of(prost_types::Value { kind: None })), &format!("{at}.k"), None);
         refused(with(nested(17)), &format!("{at}{}", ".k".repeat(16)), Some("17"));
-        let long = prost_types::Value { kind: Some(ValueKind::StringValue("x".repeat(CONTEXT_BYTES_MAX - 7))) };
+        let long = prost_types::Value { kind: Some(ValueKind::StringValue("x".repeat(STORED_CONTEXT_BYTES_MAX - 7))) };
         refused(with(of(long)), at, Some("32769"));
         let mut list = number(1.0);
         for _ in 0..16 {

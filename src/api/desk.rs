@@ -6,10 +6,9 @@
 //! runs inline; this is the one place to change.)
 
 use super::door::panic_text;
-use super::limits::{READS_PER_CORE, WAITING_MAX, WRITES_MAX};
 use super::status::{Failure, HINT};
 use crate::engine::{Engine, Listening};
-use crate::model::{Cancel, Limits, Revision};
+use crate::model::{Cancel, Limits, READS_PER_CORE, Revision, WAITING_MAX, WRITES_MAX};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Code;

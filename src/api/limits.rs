@@ -1,5 +1,5 @@
-//! What the transport would leave unlimited. Limits a caller can see or an operator may set are in `model::Limits`;
-//! these are the fixed ones of the connection and of the rooms where work is done.
+//! What the transport would leave unlimited. Limits a caller can see or an operator may set are in the table in
+//! `model/limits.rs`; these are the fixed ones of the connection and of its queues.
 
 use std::time::Duration;
 
@@ -21,12 +21,6 @@ pub(super) const BACKLOG: u32 = 1_024;
 /// A pause after a failed accept: when file handles run out, trying again at once would only burn a core.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Questions and reads worked on at once, for each core: more would only switch between them.
-pub(super) const READS_PER_CORE: usize = 8;
-/// Writes handed to the committer at once: they wait for one sync together.
-pub(super) const WRITES_MAX: usize = 256;
-/// Requests waiting for a free place; beyond, UNAVAILABLE.
-pub(super) const WAITING_MAX: usize = 16_384;
 /// Rows fetched from the engine at once for a stream.
 pub(super) const PAGE_ROWS: usize = 512;
 /// Rows of a stream ready for a slow reader.

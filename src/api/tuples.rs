@@ -49,16 +49,17 @@ impl TupleService for Tuples {
         request: Request<wire::DeleteTuplesRequest>,
     ) -> Result<Response<wire::DeleteTuplesResponse>, Status> {
         let limits = self.0.limits().clone();
-        let deleted = self.0.run(Lane::Write, move |engine, _| {
-            let wire::DeleteTuplesRequest { filter, preconditions, metadata, dry_run, limit } = request.into_inner();
-            let Deleted { revision, count } = engine.delete_tuples(DeleteTuples {
+        let wire::DeleteTuplesRequest { filter, preconditions, metadata, dry_run, limit } = request.into_inner();
+        let deleted = self.0.run(deleting(dry_run), move |engine, _| {
+            let Deleted { revision, count, more } = engine.delete_tuples(DeleteTuples {
                 filter: convert::deleting_filter(convert::field("filter"), filter)?,
                 preconditions: convert::preconditions(preconditions, &limits)?,
                 metadata: convert::metadata(metadata, &limits)?,
                 dry_run,
                 limit: limit.map(|limit| limit as usize),
             })?;
-            Ok(wire::DeleteTuplesResponse { deleted_at: Some(engine.token(revision).into()), deleted_count: count })
+            let deleted_at = Some(engine.token(revision).into());
+            Ok(wire::DeleteTuplesResponse { deleted_at, deleted_count: count, more })
         });
         Ok(Response::new(deleted.await?))
     }
@@ -68,16 +69,17 @@ impl TupleService for Tuples {
         request: Request<wire::DeleteSubtreeRequest>,
     ) -> Result<Response<wire::DeleteSubtreeResponse>, Status> {
         let limits = self.0.limits().clone();
-        let deleted = self.0.run(Lane::Write, move |engine, _| {
-            let wire::DeleteSubtreeRequest { root, preconditions, metadata, dry_run, limit } = request.into_inner();
-            let Deleted { revision, count } = engine.delete_subtree(DeleteSubtree {
+        let wire::DeleteSubtreeRequest { root, preconditions, metadata, dry_run, limit } = request.into_inner();
+        let deleted = self.0.run(deleting(dry_run), move |engine, _| {
+            let Deleted { revision, count, more } = engine.delete_subtree(DeleteSubtree {
                 root: convert::object(convert::field("root"), root)?,
                 preconditions: convert::preconditions(preconditions, &limits)?,
                 metadata: convert::metadata(metadata, &limits)?,
                 dry_run,
                 limit: limit.map(|limit| limit as usize),
             })?;
-            Ok(wire::DeleteSubtreeResponse { deleted_at: Some(engine.token(revision).into()), deleted_count: count })
+            let deleted_at = Some(engine.token(revision).into());
+            Ok(wire::DeleteSubtreeResponse { deleted_at, deleted_count: count, more })
         });
         Ok(Response::new(deleted.await?))
     }
@@ -127,8 +129,8 @@ impl TupleService for Tuples {
             consistency: convert::consistency(consistency)?,
             cursor: convert::not_empty("cursor", cursor)?,
         };
-        let opened = self.0.run(Lane::Read, move |engine, _| {
-            let exporter = engine.export_tuples(export)?;
+        let opened = self.0.run(Lane::Read, move |engine, cancel| {
+            let exporter = engine.export_tuples(export, cancel)?;
             let exported_at = engine.token(exporter.revision());
             Ok((exporter, exported_at))
         });
@@ -161,8 +163,8 @@ impl TupleService for Tuples {
             consistency: convert::consistency(consistency)?,
             cursor: convert::not_empty("cursor", cursor)?,
         };
-        let opened = self.0.run(Lane::Read, move |engine, _| {
-            let reader = engine.read_tuples(read)?;
+        let opened = self.0.run(Lane::Read, move |engine, cancel| {
+            let reader = engine.read_tuples(read, cancel)?;
             let read_at = engine.token(reader.revision());
             Ok((reader, read_at))
         });
@@ -185,8 +187,13 @@ impl TupleService for Tuples {
     }
 }
 
-/// Sends all rows, or as many as asked for; stops early when the caller is gone. No thread is held while a slow caller
-/// reads: the reader goes to one and comes back for each page.
+/// A dry run does not wait for the committer.
+fn deleting(dry_run: bool) -> Lane {
+    if dry_run { Lane::Read } else { Lane::Write }
+}
+
+/// Sends all rows, or as many as asked for; stops when the caller is gone, in the middle of a page too: few of many rows
+/// may match. No thread is held while a slow caller reads: the reader goes to one and comes back for each page.
 async fn send_rows(
     desk: &Desk,
     mut reader: TupleReader,
@@ -197,12 +204,14 @@ async fn send_rows(
     // Bounded: each page has rows, or is the last.
     while left > 0 {
         let count = left.min(PAGE_ROWS);
-        let (back, page) = desk
-            .run(Lane::Read, move |_, _| {
-                let page = reader.next_page(count)?;
-                Ok((reader, page))
-            })
-            .await?;
+        let working = desk.run(Lane::Read, move |_, cancel| {
+            let page = reader.next_page(count, cancel)?;
+            Ok((reader, page))
+        });
+        let (back, page) = tokio::select! {
+            done = working => done?,
+            () = rows.closed() => return Ok(()),
+        };
         reader = back;
         if page.is_empty() {
             return Ok(());
@@ -218,7 +227,7 @@ async fn send_rows(
     Ok(())
 }
 
-/// Sends all batches; stops early when the caller is gone.
+/// Sends all batches; stops when the caller is gone, in the middle of a batch too.
 async fn send_batches(
     desk: &Desk,
     mut exporter: TupleExporter,
@@ -227,17 +236,19 @@ async fn send_batches(
     let rows_max = (desk.limits().message_bytes_max / EXPORT_ROW_BYTES).clamp(1, EXPORT_ROWS);
     // Bounded: each batch has tuples, or there is none.
     loop {
-        let (back, message) = desk
-            .run(Lane::Read, move |_, _| {
-                let batch = exporter.next_batch(rows_max)?;
-                let message = batch.map(|ExportBatch { tuples, cursor }| wire::ExportTuplesResponse {
-                    exported_at: None,
-                    tuples: tuples.iter().map(Into::into).collect(),
-                    cursor,
-                });
-                Ok((exporter, message))
-            })
-            .await?;
+        let working = desk.run(Lane::Read, move |_, cancel| {
+            let batch = exporter.next_batch(rows_max, cancel)?;
+            let message = batch.map(|ExportBatch { tuples, cursor }| wire::ExportTuplesResponse {
+                exported_at: None,
+                tuples: tuples.iter().map(Into::into).collect(),
+                cursor,
+            });
+            Ok((exporter, message))
+        });
+        let (back, message) = tokio::select! {
+            done = working => done?,
+            () = batches.closed() => return Ok(()),
+        };
         exporter = back;
         let Some(message) = message else { return Ok(()) };
         if batches.send(message).await.is_err() {

@@ -27,27 +27,15 @@ mod fault;
 mod tests;
 
 use crate::model::Context;
+use crate::model::{
+    CAVEAT_BYTES_MAX as SOURCE_BYTES_MAX, CAVEAT_COMPREHENSION_DEPTH_MAX as COMPREHENSION_DEPTH_MAX,
+    CAVEAT_DEPTH_MAX as DEPTH_MAX, CAVEAT_PARAMETERS_MAX as PARAMETERS_MAX, CAVEAT_STEPS_MAX as STEPS_MAX,
+    CONTEXT_DEPTH_MAX, STORED_CONTEXT_BYTES_MAX,
+};
 use ast::Span;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Longest source of one caveat, in bytes: what a person can review.
-pub const SOURCE_BYTES_MAX: usize = 4 << 10;
-/// Most parameters of one caveat: enough for any real condition, and they fit one set of bits.
-pub const PARAMETERS_MAX: usize = 20;
-/// Deepest nesting of brackets: bounds the stack of everything that walks an expression.
-pub const DEPTH_MAX: usize = 12;
-/// Deepest nesting of `all`, `exists`, `exists_one`, `map`, `filter`: each level multiplies the work.
-pub const COMPREHENSION_DEPTH_MAX: usize = 2;
-/// Steps of one evaluation: a step is a node evaluated, an element visited, or 32 bytes of text read.
-pub const STEPS_MAX: u32 = 100_000;
-/// Largest context stored on a tuple, in bytes of JSON.
-pub const STORED_CONTEXT_BYTES_MAX: usize = 32 << 10;
-/// Largest context of a request, in bytes of JSON.
-pub const REQUEST_CONTEXT_BYTES_MAX: usize = 64 << 10;
-/// Deepest nesting of a value in a context, and of a parameter's type.
-pub const CONTEXT_DEPTH_MAX: usize = 16;
 
 /// The type of a caveat's parameter. Printed as a schema writes it: `list<string>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -276,6 +264,21 @@ impl Caveat {
 #[must_use]
 pub fn body_bytes(text: &str) -> Option<usize> {
     lexer::body_bytes(text)
+}
+
+/// Whether a context is nested no deeper than `CONTEXT_DEPTH_MAX`.
+#[must_use]
+pub fn is_shallow(context: &Context) -> bool {
+    /// Recursion is bounded by `levels`, which falls by one each time.
+    fn fits(value: &serde_json::Value, levels: usize) -> bool {
+        use serde_json::Value;
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+            Value::Array(items) => levels > 0 && items.iter().all(|item| fits(item, levels - 1)),
+            Value::Object(fields) => levels > 0 && fields.values().all(|field| fits(field, levels - 1)),
+        }
+    }
+    context.values().all(|value| fits(value, CONTEXT_DEPTH_MAX - 1))
 }
 
 /// The size of a context as JSON, in bytes.

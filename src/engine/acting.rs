@@ -179,6 +179,12 @@ impl Engine {
         budget: &mut Budget,
     ) -> Result<Authority, Error> {
         let caller = resolver.asked_subject(subject)?;
+        if keep == Keep::Answers
+            && let SubjectRef::Object(object) | SubjectRef::Userset(object, _) = subject
+        {
+            // A list may have it as a row, and goes on where it was.
+            resolver.keep_place(standing.in_force.names.member(caller.member)?.of, &object.id);
+        }
         let mut authority = Authority {
             caller,
             form: Form::Chains { chains: Vec::new(), others_until: None },

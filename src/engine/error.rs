@@ -198,12 +198,14 @@ impl From<store::Error> for Error {
             store::Error::PreconditionsTooWide => Error::new(Kind::ResourceExhausted, "PRECONDITIONS_TOO_WIDE", text)
                 .with_fact("field", "preconditions")
                 .with_hint("name type and relation, or one subject, so that fewer tuples are looked through"),
+            // The store looks again by itself.
+            store::Error::FoundOvertaken => Error::new(Kind::Unavailable, "OVERTAKEN", text).with_hint("try again"),
             store::Error::SchemaChanged => Error::new(Kind::Unavailable, "SCHEMA_CHANGED", text).with_hint("try again"),
             store::Error::TuplesInTheWay(forms) => tuples_in_the_way(&forms),
             store::Error::TooManyTuples { limit } => Error::new(Kind::ResourceExhausted, "TOO_MANY_TUPLES", text)
                 .with_fact("limit", limit.to_string())
                 .with_hint(
-                    "give a `limit` and call until fewer are removed, or narrow the filter; nothing was removed",
+                    "give a `limit` and call again while there are more, or narrow the filter; nothing was removed",
                 ),
             store::Error::ParentCycle(key) => {
                 Error::new(Kind::FailedPrecondition, "PARENT_CYCLE", text).with_fact("tuple", key.to_string())
@@ -216,7 +218,9 @@ impl From<store::Error> for Error {
             }
             store::Error::SubtreeTooLarge { limit } => Error::new(Kind::ResourceExhausted, "SUBTREE_TOO_LARGE", text)
                 .with_fact("limit", limit.to_string())
-                .with_hint("name a smaller subtree, or a subject too"),
+                .with_hint(
+                    "name a smaller subtree, or a subject too; a deletion may be given a `limit` and go on in parts",
+                ),
             store::Error::TooManyChanges { limit } => Error::new(Kind::ResourceExhausted, "TOO_MANY_UPDATES", text)
                 .with_fact("limit", limit.to_string())
                 .with_hint("change them in several calls; nothing was written"),

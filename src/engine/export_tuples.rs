@@ -1,7 +1,7 @@
 //! ExportTuples: what ReadTuples reads, in batches with one cursor each, so that a whole database goes out quickly.
 
 use super::{Engine, Error, ReadTuples, TupleReader};
-use crate::model::{Consistency, RelationTuple, Revision, TupleFilter};
+use crate::model::{Cancel, Consistency, RelationTuple, Revision, TupleFilter};
 
 /// What is to be exported.
 #[derive(Debug, Clone, Default)]
@@ -25,9 +25,9 @@ pub struct TupleExporter(TupleReader);
 
 impl Engine {
     /// Opens an export. The cursor of another filter, another database or a later revision is refused.
-    pub fn export_tuples(&self, request: ExportTuples) -> Result<TupleExporter, Error> {
+    pub fn export_tuples(&self, request: ExportTuples, cancel: &Cancel) -> Result<TupleExporter, Error> {
         let ExportTuples { filter, consistency, cursor } = request;
-        Ok(TupleExporter(self.read_tuples(ReadTuples { filter, consistency, cursor })?))
+        Ok(TupleExporter(self.read_tuples(ReadTuples { filter, consistency, cursor }, cancel)?))
     }
 }
 
@@ -39,8 +39,8 @@ impl TupleExporter {
     }
 
     /// Up to `rows_max` further tuples; `None` at the end.
-    pub fn next_batch(&mut self, rows_max: usize) -> Result<Option<ExportBatch>, Error> {
-        let rows = self.0.next_rows(rows_max)?;
+    pub fn next_batch(&mut self, rows_max: usize, cancel: &Cancel) -> Result<Option<ExportBatch>, Error> {
+        let rows = self.0.next_rows(rows_max, cancel)?;
         let Some((_, last)) = rows.last() else { return Ok(None) };
         let cursor = self.0.cursor(*last);
         Ok(Some(ExportBatch { tuples: rows.into_iter().map(|(tuple, _)| tuple).collect(), cursor }))

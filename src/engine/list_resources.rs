@@ -1,5 +1,5 @@
-//! ListResources: the objects of a type on which a subject has a permission, by internal number, which is the order of
-//! their creation, with a cursor after each.
+//! ListResources: the objects of a type on which a subject has a permission, in the order of their creation
+//! (`list_order`), with a cursor after each.
 //!
 //! INVARIANT: an object is listed if and only if Check would not deny it at the same revision and clock reading, and with
 //! the same decision: the walk gathers whoever could be meant, and each is asked about with the one definition. Too much
@@ -9,6 +9,7 @@ use super::acting::{self, Authority, Keep, judge_acting};
 use super::check::decided;
 use super::cursor::CursorSeal;
 use super::effect::{Here, Judged};
+use super::list_order::ListOrder;
 use super::resolve::{Resolver, Transient};
 use super::schemas::InForce;
 use super::situation::{Situation, Standing};
@@ -68,9 +69,10 @@ pub struct ResourceLister {
     budget: Budget,
     /// Narrows who is asked about, and decides nothing.
     within: Option<Beneath>,
-    /// Those that could be meant, ascending, and which of them is next.
+    /// Those that could be meant, in the list's order, and which of them is next.
     reached: Vec<ObjectNum>,
     next: usize,
+    order: ListOrder,
     seal: CursorSeal,
 }
 
@@ -95,17 +97,18 @@ impl Engine {
                 Some(Beneath::of(resolver.object(root, "within.type")?))
             }
         };
-        let transient = resolver.into_transient();
         scope.push_str(&acting::scope(&acting));
         scope.push_str(&situation.scope());
         let seal = CursorSeal::new(self.token(revision), &scope);
-        let after = match &cursor {
-            None => None,
-            Some(text) => Some(ObjectNum(u32::from_be_bytes(seal.open(text, revision)?))),
-        };
+        let after = cursor.as_ref().map(|text| seal.open(text, revision)).transpose()?;
+        let order = ListOrder::new(&resolver, standing.view.snapshot(), of, after)?;
+        let transient = resolver.into_transient();
         let Standing { in_force, view, newest: _, historical, transient: _ } = standing;
         // Whatever it may do for another, it may do itself.
-        let reached = resources_reached(&in_force.plan, &view, target, authority.caller, after, &mut budget)?;
+        let caller = authority.caller;
+        let mut reached = resources_reached(&in_force.plan, &view, target, caller, order.passed(), &mut budget)?;
+        reached.retain(|number| order.is_ahead(*number));
+        reached.sort_unstable_by_key(|number| order.place(*number));
         Ok(ResourceLister {
             store: self.store.clone(),
             in_force,
@@ -120,6 +123,7 @@ impl Engine {
             within,
             reached,
             next: 0,
+            order,
             seal,
         })
     }
@@ -168,7 +172,7 @@ impl ResourceLister {
                 missing_fields: missing,
                 denial,
                 chain,
-                cursor: self.seal.close(self.view.snapshot().revision(), &number.0.to_be_bytes()),
+                cursor: self.seal.close(self.view.snapshot().revision(), &self.order.position(number)),
             });
         }
         Ok(page)

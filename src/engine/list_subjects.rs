@@ -1,5 +1,5 @@
-//! ListSubjects: the subjects of a type that have a permission on an object, by internal number, which is the order of
-//! their creation, with a cursor after each. `type:*` stands first, with whom it leaves out.
+//! ListSubjects: the subjects of a type that have a permission on an object, in the order of their creation
+//! (`list_order`), with a cursor after each. `type:*` stands first, with whom it leaves out.
 //!
 //! INVARIANT: who is a member is decided by the reply alone, as Check would decide it: a subject listed by itself has the
 //! decision of its row; one that is excluded from `type:*` has the decision that stands there; everybody else of the type
@@ -9,6 +9,7 @@
 
 use super::check::decided;
 use super::cursor::CursorSeal;
+use super::list_order::{self, ListOrder};
 use super::resolve::{Resolver, Transient, refused};
 use super::schemas::InForce;
 use super::situation::{Situation, Standing};
@@ -89,16 +90,17 @@ pub struct SubjectLister {
     everybody: Membership,
     /// Whether `type:*` is still to be listed.
     wildcard_is_next: bool,
-    /// Those that could differ, ascending, each with its answer once it is known; and which of them is next.
+    /// Those that could differ, in the list's order, each with its answer once it is known; and which of them is next.
     mentioned: Vec<(Mentioned, Option<Membership>)>,
     /// Of conditional answers: the context fields that could still decide them.
     missing: HashMap<ObjectNum, Vec<String>>,
     next: usize,
+    order: ListOrder,
     seal: CursorSeal,
 }
 
 /// Where a list stopped: behind `type:*`, which stands first, or behind a subject.
-const POSITION_BYTES: usize = 5;
+const POSITION_BYTES: usize = 1 + list_order::POSITION_BYTES;
 const AT_WILDCARD: u8 = 0;
 const AT_SUBJECT: u8 = 1;
 
@@ -131,7 +133,6 @@ impl Engine {
             SubjectKind::Plain => suspended_of(&newest, &subject_type, &mut resolver, &mut budget)?,
             SubjectKind::Userset | SubjectKind::Wildcard => BTreeSet::new(),
         };
-        let transient = resolver.into_transient();
         let relation = subject_relation.as_ref().map_or("...", RelationName::as_str);
         let scope = format!("subjects {object}#{permission}@{subject_type}#{relation}{}", situation.scope());
         let seal = CursorSeal::new(self.token(revision), &scope);
@@ -139,14 +140,15 @@ impl Engine {
             None => None,
             Some(text) => Some(seal.open::<POSITION_BYTES>(text, revision)?),
         };
-        let after = position.filter(|[at, ..]| *at == AT_SUBJECT);
-        let after = after.map(|[_, number @ ..]| ObjectNum(u32::from_be_bytes(number)));
+        let after = position.filter(|[at, ..]| *at == AT_SUBJECT).map(|[_, place @ ..]| place);
+        let order = ListOrder::new(&resolver, view.snapshot(), of, after)?;
+        let transient = resolver.into_transient();
         let mut mentioned = subjects_mentioned(&in_force.plan, &view, root, form, &mut budget)?;
         // They differ from everybody else, though no row names them.
         let named: BTreeSet<ObjectNum> = mentioned.iter().map(|one| one.object).collect();
         mentioned.extend(suspended.difference(&named).map(|object| Mentioned { object: *object, grants: false }));
-        mentioned.sort_unstable();
-        mentioned.retain(|one| after.is_none_or(|after| one.object > after));
+        mentioned.retain(|one| order.is_ahead(one.object));
+        mentioned.sort_unstable_by_key(|one| order.place(one.object));
         let mut lister = SubjectLister {
             store: self.store.clone(),
             in_force,
@@ -168,6 +170,7 @@ impl Engine {
             mentioned: mentioned.into_iter().map(|one| (one, None)).collect(),
             missing: HashMap::new(),
             next: 0,
+            order,
             seal,
         };
         if form.kind == SubjectKind::Plain {
@@ -209,7 +212,7 @@ impl SubjectLister {
                 continue;
             }
             let mut position = [AT_SUBJECT; POSITION_BYTES];
-            position[1..].copy_from_slice(&one.object.0.to_be_bytes());
+            position[1..].copy_from_slice(&self.order.position(one.object));
             page.push(SubjectRow {
                 subject: self.subject(one.object)?,
                 decision: decided(membership),

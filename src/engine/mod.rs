@@ -15,6 +15,7 @@ mod effect;
 mod check;
 mod within;
 mod cursor;
+mod list_order;
 mod list_resources;
 mod list_subjects;
 mod list_permissions;

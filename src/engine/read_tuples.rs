@@ -8,6 +8,7 @@ use super::{Engine, Error};
 use crate::graph::View;
 use crate::model::{Cancel, Consistency, RelationTuple, Revision, Timestamp, TupleFilter};
 use crate::store::{Fit, ROW_KEY_BYTES, RowScan, Snapshot, Store};
+use crate::walk;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -27,6 +28,9 @@ pub struct TupleRow {
     pub tuple: RelationTuple,
     pub cursor: String,
 }
+
+/// Rows looked at before it is looked whether anybody still waits: few of many may match.
+const LOOK_EVERY: usize = 256;
 
 /// Stored contexts read at once, about: ids are short, but a context may have 32 KiB.
 const PAGE_CONTEXT_BYTES: usize = 1 << 20;
@@ -60,7 +64,7 @@ enum RangeEnd {
 impl Engine {
     /// Opens a reader. The cursor of another filter, another database or a later revision is refused; `EDGES_SPENT` when
     /// the subtree of the filter's `within` is too large to be looked up.
-    pub fn read_tuples(&self, request: ReadTuples) -> Result<TupleReader, Error> {
+    pub fn read_tuples(&self, request: ReadTuples, cancel: &Cancel) -> Result<TupleReader, Error> {
         let pinned = self.pin(&request.consistency)?;
         let snapshot = pinned.snapshot;
         let in_force = self.schemas.of(&self.store, &snapshot, &self.limits)?.ok_or_else(no_schema)?;
@@ -76,7 +80,7 @@ impl Engine {
         let within = match &mut scan {
             Some(scan) => {
                 let view = View::new(snapshot.clone(), now);
-                confine(scan, &in_force, &view, &self.limits, &Cancel::default())?
+                confine(scan, &in_force, &view, &self.limits, cancel)?
             }
             None => None,
         };
@@ -92,8 +96,8 @@ impl TupleReader {
     }
 
     /// Up to `rows_max` further rows; none at the end.
-    pub fn next_page(&mut self, rows_max: usize) -> Result<Vec<TupleRow>, Error> {
-        let rows = self.next_rows(rows_max)?;
+    pub fn next_page(&mut self, rows_max: usize, cancel: &Cancel) -> Result<Vec<TupleRow>, Error> {
+        let rows = self.next_rows(rows_max, cancel)?;
         let row = |(tuple, key)| TupleRow { tuple, cursor: self.cursor(key) };
         Ok(rows.into_iter().map(row).collect())
     }
@@ -104,10 +108,17 @@ impl TupleReader {
     }
 
     /// Up to `rows_max` further rows with their keys, fewer when their contexts are long; none at the end.
-    pub(super) fn next_rows(&mut self, rows_max: usize) -> Result<Vec<(RelationTuple, [u8; ROW_KEY_BYTES])>, Error> {
+    pub(super) fn next_rows(
+        &mut self,
+        rows_max: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<(RelationTuple, [u8; ROW_KEY_BYTES])>, Error> {
         let mut page = Vec::new();
+        if let Some(within) = &mut self.within {
+            within.on_behalf_of(cancel.clone());
+        }
         let Some(scan) = &self.scan else { return Ok(page) };
-        let mut context_bytes = 0;
+        let (mut context_bytes, mut looked_at) = (0, 0_usize);
         let mut keys = Vec::new();
         let mut after = self.after;
         while let Some(prefix) = scan.prefixes.get(self.range)
@@ -120,6 +131,11 @@ impl TupleReader {
             }
             let mut end = RangeEnd::Over;
             self.snapshot.rows(scan.direction, prefix, after.as_ref(), |key, value| {
+                if looked_at.is_multiple_of(LOOK_EVERY) && cancel.is_set() {
+                    end = RangeEnd::Failed(walk::Error::Cancelled.into());
+                    return Ok(ControlFlow::Break(()));
+                }
+                looked_at += 1;
                 match scan.fit(&key) {
                     Fit::Yes if value.is_live(self.now) => {}
                     Fit::Yes | Fit::No => return Ok(ControlFlow::Continue(())),

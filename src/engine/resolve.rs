@@ -21,8 +21,8 @@ pub(super) struct Resolver<'a> {
 }
 
 /// The transient numbers of a request that goes on after its question was resolved: place by place, the ids that got one.
-/// An id that a contextual tuple names takes a place though the store may know it, so that the places of the others do
-/// not hang on that.
+/// An id that a contextual tuple names, or that a list could hold because it is asked about, takes a place though the
+/// store may know it, so that the places of the others do not hang on that.
 pub(super) type Transient = SmallVec<[Place; 2]>;
 
 /// An id's place among the transient numbers, and whether that number is in use.
@@ -160,10 +160,30 @@ impl<'a> Resolver<'a> {
 
     /// As `number`, of an id that keeps a place in any case.
     fn placed(&mut self, of: TypeNum, id: &ObjectId) -> Result<ObjectNum, Error> {
+        self.keep_place(of, id);
+        self.number(of, id)
+    }
+
+    /// Keeps a place for an id of the question, for whose place in a list it must not matter whether the store knows it.
+    pub(super) fn keep_place(&mut self, of: TypeNum, id: &ObjectId) {
         if !self.transient.iter().any(|place| place.of == of && place.id == *id) {
             self.transient.push(Place { of, id: id.clone(), used: false });
         }
-        self.number(of, id)
+    }
+
+    /// Ids of a type that have a place here and a number of the store that is not below `bound`: with that number, and
+    /// the one of their place.
+    pub(super) fn numbered_since(
+        &self,
+        of: TypeNum,
+        bound: ObjectNum,
+    ) -> Result<Vec<(ObjectNum, ObjectNum)>, store::Error> {
+        let mut since = Vec::new();
+        for (at, place) in self.transient.iter().enumerate().filter(|(_, place)| place.of == of && !place.used) {
+            let number = self.store.dictionary().number(of, place.id.as_str())?;
+            since.extend(number.filter(|number| *number >= bound).map(|number| (number, transient(at))));
+        }
+        Ok(since)
     }
 
     /// The row of a tuple that the schema admits, laid over the state by a request.

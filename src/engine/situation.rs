@@ -9,7 +9,9 @@ use super::schemas::{InForce, no_schema};
 use super::{Engine, Error, Kind};
 use crate::condition;
 use crate::graph::{Laid, RowCaveat, RowValue, View};
-use crate::model::{Cancel, Consistency, Context, RelationTuple, Revision, Timestamp};
+use crate::model::{
+    CONTEXT_DEPTH_MAX, Cancel, Consistency, Context, REQUEST_CONTEXT_BYTES_MAX, RelationTuple, Revision, Timestamp,
+};
 use crate::store::Snapshot;
 use crate::walk::{Budget, ancestors};
 use hashbrown::HashSet;
@@ -165,12 +167,19 @@ impl Engine {
     }
 }
 
-/// Whether a request's context is within its bound.
+/// Whether a request's context is within its bounds. Depth first: the size is found by walking all of it.
 fn judge_context(context: &Context) -> Result<(), Error> {
-    let (bytes, most) = (condition::context_bytes(context), condition::REQUEST_CONTEXT_BYTES_MAX);
+    let beyond = |message: String, limit: &'static str, max: usize| {
+        Error::invalid("context", "", message).with_fact("limit", limit).with_fact("max", max.to_string())
+    };
+    if !condition::is_shallow(context) {
+        let message = format!("nested more than {CONTEXT_DEPTH_MAX} deep");
+        return Err(beyond(message, "context_depth_max", CONTEXT_DEPTH_MAX));
+    }
+    let (bytes, most) = (condition::context_bytes(context), REQUEST_CONTEXT_BYTES_MAX);
     if bytes > most {
         let message = format!("{bytes} bytes as JSON; at most {most} are allowed");
-        return Err(Error::invalid("context", "", message).with_fact("limit", most.to_string()));
+        return Err(beyond(message, "context_bytes_max", most));
     }
     Ok(())
 }

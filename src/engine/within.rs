@@ -22,6 +22,11 @@ pub(super) struct Climber {
 }
 
 impl Climber {
+    /// Goes on with what is left of its budget, on behalf of whoever waits now.
+    pub(super) fn on_behalf_of(&mut self, cancel: Cancel) {
+        self.budget.on_behalf_of(cancel);
+    }
+
     /// Whether the row's object is in the subtree.
     pub(super) fn has(&mut self, row: &RowKey) -> Result<bool, Error> {
         let object = (self.in_force.names.member(row.relation)?.of, row.object);

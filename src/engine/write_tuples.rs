@@ -31,11 +31,11 @@ pub struct DeleteTuples {
     /// Judged inside the commit.
     pub preconditions: Vec<Precondition>,
     pub metadata: Metadata,
-    /// Judges and counts, and removes nothing.
+    /// Judges and counts at the newest published state, and removes nothing.
     pub dry_run: bool,
-    /// Removes at most so many, 1 to `delete_tuples_max`, and leaves the others: call again until fewer are removed. Of a
-    /// subtree the deepest go first, so what is left is still in it. `None`: all, or none if more than
-    /// `delete_tuples_max` match.
+    /// Removes at most so many, 1 to `delete_tuples_max`, and leaves the others: call again while there are `more`. Of a
+    /// subtree the deepest go first, so what is left is still in it; and of one with more than `subtree_objects_max`
+    /// objects a part goes. `None`: all, or none if more than `delete_tuples_max` match.
     pub limit: Option<usize>,
 }
 
@@ -61,6 +61,8 @@ pub struct Deleted {
     pub revision: Revision,
     /// Tuples removed, or that would be.
     pub count: u64,
+    /// Whether a `limit` left some that match.
+    pub more: bool,
 }
 
 /// How often a write is judged again because the schema changed under it.
@@ -116,8 +118,8 @@ impl Engine {
         self.delete(&request, |in_force| judge_filter(in_force, &request.filter, "filter"))
     }
 
-    /// Removes the tuples of an object and of all beneath it, in one revision. What is beneath it is judged inside the
-    /// commit, so an object that is moved in or out meanwhile is removed or left as a whole.
+    /// Removes the tuples of an object and of all beneath it, in one revision, at which they are exactly what is beneath
+    /// it: an object that is moved in or out meanwhile is removed or left as a whole.
     pub fn delete_subtree(&self, request: DeleteSubtree) -> Result<Deleted, Error> {
         let DeleteSubtree { root, preconditions, metadata, dry_run, limit } = request;
         let of = root.object_type.clone();
@@ -154,7 +156,7 @@ impl Engine {
                 only_judge: request.dry_run,
             })
         })?;
-        Ok(Deleted { revision: committed.revision, count: committed.changed })
+        Ok(Deleted { revision: committed.revision, count: committed.changed, more: committed.more })
     }
 
     /// Commits what `judge` makes of the schema in force, again if another schema is in force by then.

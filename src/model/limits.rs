@@ -1,6 +1,7 @@
 //! A limit on everything, in one table: name, default, unit and reason.
 //!
-//! `Limits` holds the values in force; `LIMITS` is what help, documentation and `ServerInfo` print.
+//! `Limits` holds the values in force of those that may be set; the others are constants, because stored data or the
+//! language hangs on them. Help, documentation and `ServerInfo` print both.
 
 macro_rules! limits {
     ($($name:ident: $ty:ty = $default:expr, $unit:literal, $reason:literal;)*) => {
@@ -17,16 +18,28 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// Every limit with the value in force, in the table's order.
+            /// Every limit with the value in force, in the table's order, and behind them those that are fixed.
             pub fn entries(&self) -> Vec<(&'static Limit, u64)> {
                 let values = [$(self.$name as u64,)*];
-                LIMITS.iter().zip(values).collect()
+                let fixed = FIXED_LIMITS.iter().map(|limit| (limit, limit.default));
+                LIMITS.iter().zip(values).chain(fixed).collect()
             }
         }
 
-        /// The table of limits.
+        /// The limits that may be set.
         pub const LIMITS: &[Limit] = &[
             $(Limit { name: stringify!($name), default: $default as u64, unit: $unit, reason: $reason },)*
+        ];
+    };
+}
+
+macro_rules! fixed_limits {
+    ($($name:ident $shown:literal: $ty:ty = $value:expr, $unit:literal, $reason:literal;)*) => {
+        $(#[doc = $reason] pub const $name: $ty = $value;)*
+
+        /// The limits that nobody sets.
+        pub const FIXED_LIMITS: &[Limit] = &[
+            $(Limit { name: $shown, default: $value as u64, unit: $unit, reason: $reason },)*
         ];
     };
 }
@@ -65,6 +78,8 @@ limits! {
     near_misses_tried_max: usize = 100, "tuples", "that one Explain tries: each asks the whole question again";
     walk_stack_bytes_max: usize = 512 << 20, "bytes", "memory for the nesting of one question, some 250,000 levels: questions under way share the machine";
     precondition_rows_max: usize = 1_000_000, "tuples", "looked through by the preconditions of one write: the committer waits meanwhile";
+    ancestors_max: usize = 1_000_000, "objects", "climbed from by one write, each once: the committer waits meanwhile";
+    subtree_objects_max: usize = 1_000_000, "objects", "of one subtree that a deletion or precondition goes down to: the committer may wait meanwhile";
     metadata_bytes_max: usize = 16 << 10, "bytes", "metadata of one write: it travels in every log entry";
     streams_max: u32 = 256, "streams", "concurrent requests on one connection";
     connections_max: usize = 10_000, "connections", "open at once: each holds buffers";
@@ -91,4 +106,42 @@ limits! {
     idempotency_key_bytes_max: usize = 256, "bytes", "an idempotency key";
     over_broad_edges_max: u64 = 1_000_000, "edges", "looked through to warn of a scope wider than what the delegator has; beyond, it does not warn";
     commit_queue_max: usize = 4_096, "requests", "writes waiting for the committer; beyond, UNAVAILABLE";
+}
+
+fixed_limits! {
+    OBJECT_ID_BYTES_MAX "object_id_bytes_max": usize = 1_024, "bytes", "one object id";
+    NAME_SEGMENT_BYTES_MAX "name_segment_bytes_max": usize = 64, "bytes", "one relation or permission name, or segment of a type name";
+    TYPE_NAME_BYTES_MAX "type_name_bytes_max": usize = 128, "bytes", "one type name, with its prefixes";
+    CAVEAT_NAME_BYTES_MAX "caveat_name_bytes_max": usize = 128, "bytes", "one caveat name, with its prefixes";
+    REQUEST_CONTEXT_BYTES_MAX "context_bytes_max": usize = 64 << 10, "bytes", "the context of one request, as JSON";
+    STORED_CONTEXT_BYTES_MAX "stored_context_bytes_max": usize = 32 << 10, "bytes", "the context stored on one tuple, as JSON";
+    CONTEXT_DEPTH_MAX "context_depth_max": usize = 16, "levels", "nesting of a context, of metadata and of a parameter's type; the outermost object is the first";
+    CAVEAT_BYTES_MAX "caveat_bytes_max": usize = 4 << 10, "bytes", "the expression of one caveat: what a person can review";
+    CAVEAT_PARAMETERS_MAX "caveat_parameters_max": usize = 20, "parameters", "of one caveat: enough for any real condition, and they fit one set of bits";
+    CAVEAT_DEPTH_MAX "caveat_depth_max": usize = 12, "levels", "nesting of brackets in one caveat: bounds the stack of everything that walks it";
+    CAVEAT_COMPREHENSION_DEPTH_MAX "caveat_comprehension_depth_max": usize = 2, "levels", "nesting of `all`, `exists`, `exists_one`, `map`, `filter`: each level multiplies the work";
+    CAVEAT_STEPS_MAX "caveat_steps_max": u32 = 100_000, "steps", "one evaluation of a caveat: a node evaluated, an element visited, or 32 bytes of text read";
+    ITEM_ID_BYTES_MAX "item_id_bytes_max": usize = 256, "bytes", "the mark of one item of CheckBulk: it comes back with the answer";
+    WATCH_NAMES_MAX "watch_names_max": usize = 100, "names", "in one filter of a Watch: each is compared with every change";
+    READS_PER_CORE "reads_per_core": usize = 8, "requests", "questions and reads worked on at once, for each core: more would only switch between them";
+    WRITES_MAX "writes_max": usize = 256, "requests", "writes handed to the committer at once: they wait for one sync together";
+    WAITING_MAX "waiting_max": usize = 16_384, "requests", "waiting for a place to be worked on; beyond, UNAVAILABLE";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_names_every_limit_and_no_name_stands_twice() {
+        let readme = include_str!("../../README.md");
+        let entries = Limits::default().entries();
+        let mut names: Vec<&str> = entries.iter().map(|(limit, _)| limit.name).collect();
+        for name in &names {
+            assert!(readme.contains(&format!("`{name}`")), "`{name}` is not in README.md");
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), entries.len());
+    }
 }

@@ -24,7 +24,11 @@ pub use delegation::{
 pub use filter::{
     Precondition, SubjectFilter, SubjectIdFilter, SubjectRelationFilter, TupleFilter, TupleUpdate, UpdateKind,
 };
-pub use limits::{LIMITS, Limit, Limits};
+pub use limits::{
+    CAVEAT_BYTES_MAX, CAVEAT_COMPREHENSION_DEPTH_MAX, CAVEAT_DEPTH_MAX, CAVEAT_PARAMETERS_MAX, CAVEAT_STEPS_MAX,
+    CONTEXT_DEPTH_MAX, FIXED_LIMITS, ITEM_ID_BYTES_MAX, LIMITS, Limit, Limits, READS_PER_CORE,
+    REQUEST_CONTEXT_BYTES_MAX, STORED_CONTEXT_BYTES_MAX, WAITING_MAX, WATCH_NAMES_MAX, WRITES_MAX,
+};
 pub use name::{CaveatName, NameError, ObjectId, RelationName, TypeName};
 pub use number::{CaveatNum, MemberNum, ObjectNum, SubjectKind, TypeNum};
 pub use question::{Acting, ChainLink, Decision, Denial, Mandate, Membership, Question, Step, Witness};

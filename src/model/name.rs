@@ -3,17 +3,9 @@
 //! INVARIANT: a `TypeName`, `RelationName`, `CaveatName` or `ObjectId` matches its alphabet and length. Bytes are
 //! kept exactly as given: nothing is folded or normalised.
 
+use super::limits::{CAVEAT_NAME_BYTES_MAX, NAME_SEGMENT_BYTES_MAX, OBJECT_ID_BYTES_MAX, TYPE_NAME_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-
-/// Longest segment of a type name, and longest relation or permission name, in bytes.
-const SEGMENT_BYTES_MAX: usize = 64;
-/// Longest definition name with its prefix, in bytes.
-const TYPE_NAME_BYTES_MAX: usize = 128;
-/// Longest caveat name, in bytes.
-const CAVEAT_NAME_BYTES_MAX: usize = 128;
-/// Longest object id, in bytes.
-const OBJECT_ID_BYTES_MAX: usize = 1024;
 
 /// Why a string is not the name or id it was offered as. `at` is the byte offset of what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +41,8 @@ fn check_segment(what: &'static str, segment: &str, offset: usize) -> Result<(),
     let Some(last) = bytes.len().checked_sub(1) else {
         return Err(NameError::Empty { what });
     };
-    if bytes.len() > SEGMENT_BYTES_MAX {
-        return Err(NameError::TooLong { what, bytes: bytes.len(), bytes_max: SEGMENT_BYTES_MAX });
+    if bytes.len() > NAME_SEGMENT_BYTES_MAX {
+        return Err(NameError::TooLong { what, bytes: bytes.len(), bytes_max: NAME_SEGMENT_BYTES_MAX });
     }
     for (at, found) in segment.char_indices() {
         let fits = match found {

@@ -28,6 +28,8 @@ pub struct Committed {
     pub tally: Tally,
     /// Of a request about one delegation: its record after it.
     pub delegation: Option<Arc<Delegation>>,
+    /// Of a deletion that may leave some: whether it did.
+    pub more: bool,
 }
 
 /// Tuples that a request changed.
@@ -98,6 +100,7 @@ struct Accepted {
     changed: u64,
     tally: Tally,
     delegation: Option<Arc<Delegation>>,
+    more: bool,
 }
 
 type Waiting = (SyncSender<Result<Committed, Error>>, Result<Accepted, Error>);
@@ -241,8 +244,8 @@ impl Committer {
 
 impl Accepted {
     fn of(verdict: &Verdict) -> Accepted {
-        let Verdict { entries, changed, delegation } = verdict;
-        Accepted { changed: *changed, tally: Tally::of(entries), delegation: delegation.clone() }
+        let Verdict { entries, changed, delegation, more } = verdict;
+        Accepted { changed: *changed, tally: Tally::of(entries), delegation: delegation.clone(), more: *more }
     }
 }
 
@@ -273,11 +276,12 @@ fn entry_bytes(entry: &LogEntry) -> usize {
 fn answer(waiting: Vec<Waiting>, revision: Revision) {
     for (reply, outcome) in waiting {
         // Whoever asked may have gone; the commit stands all the same.
-        let _ = reply.send(outcome.map(|Accepted { changed, tally, delegation }| Committed {
+        let _ = reply.send(outcome.map(|Accepted { changed, tally, delegation, more }| Committed {
             revision,
             changed,
             tally,
             delegation,
+            more,
         }));
     }
 }

@@ -137,19 +137,28 @@ impl Db {
 
     /// The last key under a prefix, newest state.
     pub fn last_key(&self, family: &ColumnFamily, prefix: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let mut options = ReadOptions::default();
-        options.set_total_order_seek(true);
-        options.set_iterate_lower_bound(prefix.to_vec());
-        let end = after_prefix(prefix);
-        if !end.is_empty() {
-            options.set_iterate_upper_bound(end);
-        }
-        let mut rows = self.borrow_owner().raw_iterator_cf_opt(family, options);
-        rows.seek_to_last();
-        let key = rows.key().map(<[u8]>::to_vec);
-        rows.status()?;
-        Ok(key)
+        last_key(self.borrow_owner(), family, ReadOptions::default(), prefix)
     }
+}
+
+/// The last key under a prefix.
+pub fn last_key(
+    db: &DB,
+    family: &ColumnFamily,
+    mut options: ReadOptions,
+    prefix: &[u8],
+) -> Result<Option<Vec<u8>>, Error> {
+    options.set_total_order_seek(true);
+    options.set_iterate_lower_bound(prefix.to_vec());
+    let end = after_prefix(prefix);
+    if !end.is_empty() {
+        options.set_iterate_upper_bound(end);
+    }
+    let mut rows = db.raw_iterator_cf_opt(family, options);
+    rows.seek_to_last();
+    let key = rows.key().map(<[u8]>::to_vec);
+    rows.status()?;
+    Ok(key)
 }
 
 /// Walks keys from `from` (inclusive) to `end` (exclusive; empty means no end) in order until `each` breaks.

@@ -59,6 +59,9 @@ pub enum Error {
     /// new one is another's.
     #[error("the delegation `{0}` changed meanwhile")]
     DelegationChanged(DelegationId),
+    /// What a deletion hangs on changed since its rows were looked for.
+    #[error("what was to be deleted changed meanwhile")]
+    FoundOvertaken,
     /// The committer has more waiting than it may.
     #[error("too many writes are waiting")]
     QueueFull,

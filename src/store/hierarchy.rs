@@ -15,23 +15,42 @@ use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Ancestors that one commit may visit: bounds how long it holds the committer.
-const ANCESTORS_MAX: usize = 1_000_000;
-/// Objects of one subtree that a commit may visit, for the same reason.
-pub const SUBTREE_MAX: usize = 1_000_000;
 /// Children read at a time.
 const CHILDREN: usize = 1_024;
 
 type Object = (TypeNum, ObjectNum);
 
 /// Rows as they would be after a request, as far as `parent` relations go.
+///
+/// INVARIANT: whatever is asked, each object is climbed from once: what a climb has shown, the next need not climb again.
 pub struct Parents<'o, 's> {
     overlay: &'o Overlay<'s>,
     /// Of each type, its `parent` relations.
     relations: HashMap<TypeNum, Vec<MemberNum>>,
     /// The request's own changes: whether the row is there after it.
     changed: BTreeMap<RowKey, bool>,
+    climbed: HashMap<Object, Climbed>,
     visited: usize,
+}
+
+/// What is known of an object that a climb has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Climbed {
+    /// The climb is above it now.
+    UnderWay,
+    /// It is in the subtree that is asked about.
+    Within,
+    /// It is not, nor is any of its ancestors.
+    Apart,
+}
+
+/// An object that a climb is above.
+struct Rung {
+    object: Object,
+    /// The row by which the climb came to it.
+    by: Option<RowKey>,
+    /// Rows that name parents not climbed to yet.
+    rows: Vec<RowKey>,
 }
 
 impl<'o, 's> Parents<'o, 's> {
@@ -45,10 +64,17 @@ impl<'o, 's> Parents<'o, 's> {
         for relation in relations {
             of_type.entry(overlay.names().member(*relation)?.of).or_default().push(*relation);
         }
-        Ok(Parents { overlay, relations: of_type, changed, visited: 0 })
+        Ok(Parents { overlay, relations: of_type, changed, climbed: HashMap::new(), visited: 0 })
     }
 
-    /// The first changed row that makes its object an ancestor of itself.
+    /// Of these relations, to be asked who is in the subtree of a root.
+    pub fn beneath(overlay: &'o Overlay<'s>, relations: &[MemberNum], root: Object) -> Result<Parents<'o, 's>, Error> {
+        let mut parents = Parents::new(overlay, relations, BTreeMap::new())?;
+        parents.climbed.insert(root, Climbed::Within);
+        Ok(parents)
+    }
+
+    /// A changed row that makes its object an ancestor of itself.
     pub fn closing(&mut self) -> Result<Option<RowKey>, Error> {
         let added: Vec<RowKey> = self.changed.iter().filter(|(_, is_there)| **is_there).map(|(key, _)| *key).collect();
         for key in added {
@@ -56,12 +82,60 @@ impl<'o, 's> Parents<'o, 's> {
             if !self.relations.get(&of).is_some_and(|relations| relations.contains(&key.relation)) {
                 continue;
             }
-            let parent = self.subject(&key)?;
-            if self.reaches(parent, (of, key.object))? {
-                return Ok(Some(key));
+            // Without the changed rows there is no cycle: each has one of them, and is met from its object.
+            if let Some(cycle) = self.climb((of, key.object))? {
+                let closing = cycle.iter().filter(|key| self.changed.contains_key(*key)).min();
+                return Ok(Some(*closing.unwrap_or(&key)));
             }
         }
         Ok(None)
+    }
+
+    /// Whether an object is the root, or beneath it.
+    pub fn has(&mut self, object: Object) -> Result<bool, Error> {
+        // A cycle, which committed data never has, leads nowhere.
+        self.climb(object)?;
+        Ok(self.climbed.get(&object) == Some(&Climbed::Within))
+    }
+
+    /// Climbs from an object, depth first, until it comes to the root or all its ancestors are known. Returns the rows
+    /// of a cycle, if it comes round one.
+    fn climb(&mut self, from: Object) -> Result<Option<Vec<RowKey>>, Error> {
+        let mut path: Vec<Rung> = Vec::new();
+        let mut next = Some((from, None));
+        // Bounded by `ancestors_max`: each turn enters an object for the first time, takes a row of one, or leaves one.
+        loop {
+            if let Some((object, by)) = next.take() {
+                match self.climbed.get(&object) {
+                    Some(Climbed::Within) => {
+                        self.climbed.extend(path.iter().map(|rung| (rung.object, Climbed::Within)));
+                        return Ok(None);
+                    }
+                    Some(Climbed::Apart) => {}
+                    Some(Climbed::UnderWay) => {
+                        let round = path.iter().rev().take_while(|rung| rung.object != object);
+                        return Ok(Some(round.filter_map(|rung| rung.by).chain(by).collect()));
+                    }
+                    None => {
+                        self.visited += 1;
+                        let limit = self.overlay.state().bounds.ancestors_max;
+                        if self.visited > limit {
+                            return Err(Error::TooManyAncestors { limit });
+                        }
+                        self.climbed.insert(object, Climbed::UnderWay);
+                        path.push(Rung { object, by, rows: self.rows(object)? });
+                    }
+                }
+            }
+            let Some(rung) = path.last_mut() else { return Ok(None) };
+            match rung.rows.pop() {
+                Some(row) => next = Some((self.subject(&row)?, Some(row))),
+                None => {
+                    self.climbed.insert(rung.object, Climbed::Apart);
+                    path.pop();
+                }
+            }
+        }
     }
 
     /// A row on a cycle among all rows of these relations.
@@ -112,42 +186,23 @@ impl<'o, 's> Parents<'o, 's> {
         Ok((self.overlay.names().member(key.subject.member)?.of, key.subject.object))
     }
 
-    /// Whether an object is among those that another reaches along the relations, or is it.
-    pub fn reaches(&mut self, from: Object, to: Object) -> Result<bool, Error> {
-        let mut seen = HashSet::new();
-        let mut stack = vec![from];
-        // Bounded by ANCESTORS_MAX.
-        while let Some(object) = stack.pop() {
-            if object == to {
-                return Ok(true);
-            }
-            if !seen.insert(object) {
-                continue;
-            }
-            self.visited += 1;
-            if self.visited > ANCESTORS_MAX {
-                return Err(Error::TooManyAncestors { limit: ANCESTORS_MAX });
-            }
-            for relation in self.relations.get(&object.0).cloned().unwrap_or_default() {
-                for key in self.rows(relation, object.1)? {
-                    stack.push(self.subject(&key)?);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// The rows of one relation of one object, after the request.
-    fn rows(&self, relation: MemberNum, object: ObjectNum) -> Result<Vec<RowKey>, Error> {
+    /// The rows that name an object's parents, after the request.
+    fn rows(&self, (of, object): Object) -> Result<Vec<RowKey>, Error> {
         let mut rows = Vec::new();
-        each_row(self.overlay, Direction::Forward, &forward_prefix(relation, Some(object)), |key| {
-            if !self.changed.contains_key(&key) && self.overlay.row(&key)?.is_some() {
-                rows.push(key);
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        let is_here = |key: &RowKey| key.relation == relation && key.object == object;
-        rows.extend(self.changed.iter().filter(|(key, is_there)| **is_there && is_here(key)).map(|(key, _)| *key));
+        for relation in self.relations.get(&of).into_iter().flatten() {
+            let prefix = forward_prefix(*relation, Some(object));
+            each_row(self.overlay, Direction::Forward, &prefix, |key| {
+                if !self.changed.contains_key(&key) && self.overlay.row(&key)?.is_some() {
+                    rows.push(key);
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            let mut first = [0; ROW_KEY_BYTES];
+            first.iter_mut().zip(&prefix).for_each(|(byte, given)| *byte = *given);
+            let changed = self.changed.range(RowKey::from_forward(&first)?..);
+            let here = changed.take_while(|(key, _)| key.relation == *relation && key.object == object);
+            rows.extend(here.filter(|(_, is_there)| **is_there).map(|(key, _)| *key));
+        }
         Ok(rows)
     }
 }
@@ -218,6 +273,11 @@ impl<'o, 's> Descent<'o, 's> {
         Ok(None)
     }
 
+    /// The objects entered so far. What was given hangs on no others.
+    pub fn into_seen(self) -> HashSet<Object> {
+        self.seen
+    }
+
     fn enter(&mut self, object: Object) -> Result<(), Error> {
         if !self.seen.insert(object) {
             return Ok(());
@@ -263,11 +323,10 @@ impl Level {
         prefix.push(SubjectKind::Plain as u8);
         prefix.extend_from_slice(&relation.0.to_be_bytes());
         let child_type = names.member(relation)?.of;
-        let db = &overlay.state().db;
         let mut last = None;
         let after = self.after.as_ref().map(<[u8; ROW_KEY_BYTES]>::as_slice);
         let children = &mut self.children;
-        db.scan_after(db.families().rev, &prefix, after, |key, value| {
+        overlay.scan_after(overlay.families().rev, &prefix, after, |key, value| {
             *rows_left = rows_left.checked_sub(1).ok_or(Error::PreconditionsTooWide)?;
             let key = RowKey::from_reverse(key)?;
             // What the group says of a row counts, and was counted on entering.

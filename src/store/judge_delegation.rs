@@ -131,7 +131,7 @@ pub(super) fn judge_revocation_of_all(
         entries.push(revoked(&record, reason, now));
     }
     let changed = (entries.len() - 1) as u64;
-    Ok(if changed == 0 { Verdict::NOTHING } else { Verdict { entries, changed, delegation: None } })
+    Ok(if changed == 0 { Verdict::NOTHING } else { Verdict { entries, changed, ..Verdict::NOTHING } })
 }
 
 fn names(record: &Delegation, principal: &SubjectRef) -> bool {
@@ -195,5 +195,5 @@ fn one(mark: LogEntry, entry: LogEntry) -> Verdict {
         | LogEntry::Suspended(_)
         | LogEntry::Reinstated { .. } => None,
     };
-    Verdict { entries: vec![mark, entry], changed: 1, delegation }
+    Verdict { entries: vec![mark, entry], changed: 1, delegation, ..Verdict::NOTHING }
 }

@@ -17,6 +17,7 @@ mod delegations;
 mod changelog;
 mod overlay;
 mod judge;
+mod found;
 mod hierarchy;
 mod judge_delegation;
 mod committer;
@@ -41,14 +42,17 @@ pub use scan::{Fit, RowScan, Within, forward_prefix};
 pub use snapshot::{Direction, Snapshot};
 pub use verify::Verified;
 
-use crate::model::{Limits, ObjectNum, RelationTuple, Revision, Timestamp, TupleCaveat, TupleKey, TypeNum};
+use crate::model::{
+    Limits, ObjectNum, RelationTuple, Revision, Timestamp, TupleCaveat, TupleFilter, TupleKey, TypeNum,
+};
 use arc_swap::ArcSwap;
 use committer::{Committer, Message};
 use db::Db;
+use found::Found;
 use hashbrown::HashMap;
 use high_water::HighWater;
 use listeners::Listeners;
-use overlay::{FormKey, Head, State};
+use overlay::{Bounds, FormKey, Head, Overlay, State};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -124,7 +128,12 @@ pub struct Store {
     database: [u8; 16],
     incarnation: u64,
     db: Arc<Db>,
+    now: Now,
+    bounds: Bounds,
 }
+
+/// How often a deletion's rows are looked for beside the committer before it is held for the looking.
+const LOOKED_FOR_MAX: usize = 3;
 
 impl Store {
     /// Opens the folder, making it when it is not there. Refused when another has it open, when its format is from
@@ -135,7 +144,8 @@ impl Store {
         check_format(&db)?;
         let (database, incarnation) = identify(&db)?;
         let dictionary = Arc::new(Dictionary::new(db.clone()));
-        let state = load_state(db.clone(), dictionary.clone())?;
+        let bounds = Bounds::of(limits);
+        let state = State { bounds, ..load_state(db.clone(), dictionary.clone())? };
         check_high_water(&db, folder, state.head)?;
 
         let head = state.head;
@@ -154,7 +164,7 @@ impl Store {
             state,
             shared: shared.clone(),
             queue: receiver,
-            now,
+            now: now.clone(),
             folder: folder.to_owned(),
             requests_max: limits.commit_requests_max.max(1),
             bytes_max: limits.commit_bytes_max,
@@ -165,7 +175,8 @@ impl Store {
             collected_at: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run())?;
-        Ok(Store { shared, dictionary, queue, committer: Mutex::new(Some(thread)), database, incarnation, db })
+        let committer = Mutex::new(Some(thread));
+        Ok(Store { shared, dictionary, queue, committer, database, incarnation, db, now, bounds })
     }
 
     /// The newest published state.
@@ -208,10 +219,64 @@ impl Store {
 
     /// Waits until the request is synced and published, or refused. Every read after it sees it.
     pub fn commit(&self, commit: Commit) -> Result<Committed, Error> {
-        const CLOSED: &str = "the store is closed";
         if self.shared.stopped.load(Ordering::Acquire) {
             return Err(Error::Stopped("a write to disk failed; check the disk, then restart"));
         }
+        match &commit.change {
+            Change::DeleteMatching { filter, limit, beyond } => self.delete(&commit, filter, (*limit, *beyond)),
+            Change::Tuples(_)
+            | Change::DeleteFound(_)
+            | Change::ReplaceSubjects { .. }
+            | Change::Schema(_)
+            | Change::CollectExpired { .. }
+            | Change::CreateDelegation(_)
+            | Change::NarrowDelegation(_)
+            | Change::RevokeDelegation { .. }
+            | Change::RevokeAllFor { .. }
+            | Change::Suspend { .. }
+            | Change::Reinstate { .. } => self.send(commit),
+        }
+    }
+
+    /// A deletion looks for its rows at the published state, while others commit, and the commit takes them if they
+    /// still stand. A refusal needs no commit, nor does a dry run.
+    fn delete(&self, commit: &Commit, filter: &TupleFilter, most: (usize, Beyond)) -> Result<Committed, Error> {
+        let with = |change: Change| Commit {
+            schema_revision: commit.schema_revision,
+            preconditions: commit.preconditions.clone(),
+            precondition_rows_max: commit.precondition_rows_max,
+            change,
+            parents: commit.parents.clone(),
+            metadata: commit.metadata.clone(),
+            only_judge: false,
+        };
+        for _ in 0..LOOKED_FOR_MAX {
+            let found = self.look_for(commit, filter, most)?;
+            if commit.only_judge {
+                let Found { revision, at: _, scan: _, objects: _, rows, more } = found;
+                let removed = rows.len() as u64;
+                let tally = Tally { removed, ..Tally::default() };
+                return Ok(Committed { revision, changed: removed, tally, delegation: None, more });
+            }
+            match self.send(with(Change::DeleteFound(Box::new(found)))) {
+                Err(Error::FoundOvertaken) => {}
+                outcome => return outcome,
+            }
+        }
+        // Where others write all the time it is looked for inside the commit, once.
+        let (limit, beyond) = most;
+        self.send(with(Change::DeleteMatching { filter: filter.clone(), limit, beyond }))
+    }
+
+    fn look_for(&self, commit: &Commit, filter: &TupleFilter, most: (usize, Beyond)) -> Result<Found, Error> {
+        let snapshot = self.published();
+        let now = (self.now)().max(snapshot.committed_at());
+        let state = State::at(&snapshot, self.db.clone(), self.dictionary.clone(), self.names(), self.bounds)?;
+        judge::look_for(&Overlay::at(&state, &snapshot), commit, filter, most, now)
+    }
+
+    fn send(&self, commit: Commit) -> Result<Committed, Error> {
+        const CLOSED: &str = "the store is closed";
         let (reply, outcome) = sync_channel(1);
         match self.queue.try_send(Message::Commit(Box::new(commit), reply)) {
             Ok(()) => outcome.recv().unwrap_or(Err(Error::Stopped(CLOSED))),
@@ -349,7 +414,8 @@ fn load_state(db: Arc<Db>, dictionary: Arc<Dictionary>) -> Result<State, Error> 
         Ok(ControlFlow::Continue(()))
     })?;
     let names = Arc::new(names);
-    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head })
+    let bounds = Bounds::of(&Limits::default());
+    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head, bounds })
 }
 
 fn check_high_water(db: &Db, folder: &Path, head: Head) -> Result<(), Error> {

@@ -4,23 +4,24 @@
 //! and the state before it. So the state is a fold of the changelog by construction, not by care.
 
 use super::changelog::{LogEntry, SEAL};
-use super::db::Db;
+use super::db::{Db, Families};
 use super::delegations::{
     DelegationsBy, Idempotency, Idempotent, decode_record, decode_suspension, encode_record, encode_suspension, id_key,
     idempotency_key, lasting_keys, live_key, number_of, record_key, suspension_key,
 };
 use super::dictionary::Dictionary;
 use super::error::Error;
-use super::keys::{RowKey, expiry_key, log_key, numbered, read_u64};
+use super::keys::{RowKey, after_prefix, expiry_key, log_key, numbered, read_u64};
 use super::names::{Names, NewName};
 use super::row::RowValue;
+use super::snapshot::Snapshot;
 use crate::model::{
-    Delegation, DelegationId, MemberNum, ObjectId, ObjectNum, ObjectRef, Revision, SubjectKind, Suspension, Timestamp,
-    TypeNum,
+    Delegation, DelegationId, Limits, MemberNum, ObjectId, ObjectNum, ObjectRef, Revision, SubjectKind, Suspension,
+    Timestamp, TypeNum,
 };
 use aws_lc_rs::digest::{Context, SHA256};
 use hashbrown::HashMap;
-use rocksdb::WriteBatch;
+use rocksdb::{ColumnFamily, WriteBatch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -120,11 +121,54 @@ pub struct State {
     /// Principals suspended.
     pub suspension_count: u64,
     pub head: Head,
+    pub bounds: Bounds,
+}
+
+/// What one request may look through while others wait for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    pub ancestors_max: usize,
+    pub subtree_objects_max: usize,
+}
+
+impl Bounds {
+    /// Those of a table of limits.
+    pub fn of(limits: &Limits) -> Bounds {
+        Bounds { ancestors_max: limits.ancestors_max, subtree_objects_max: limits.subtree_objects_max }
+    }
+}
+
+impl State {
+    /// The state at a snapshot, for whoever looks and changes nothing: no number can be given by it.
+    pub fn at(
+        snapshot: &Snapshot,
+        db: Arc<Db>,
+        dictionary: Arc<Dictionary>,
+        names: Arc<Names>,
+        bounds: Bounds,
+    ) -> Result<State, Error> {
+        let mut counters = HashMap::new();
+        snapshot.range(snapshot.families().meta, COUNT_PREFIX, &after_prefix(COUNT_PREFIX), |key, value| {
+            counters.insert(FormKey::decode(key.get(COUNT_PREFIX.len()..).unwrap_or_default())?, read_u64(value, 0)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let head = Head {
+            revision: snapshot.revision(),
+            schema_revision: snapshot.schema_revision(),
+            at: snapshot.committed_at(),
+            ..Head::EMPTY
+        };
+        let (next_numbers, next_delegation) = (HashMap::new(), 0);
+        let suspension_count = snapshot.suspension_count();
+        Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head, bounds })
+    }
 }
 
 /// A group in the making.
 pub struct Overlay<'a> {
     state: &'a State,
+    /// What is read beneath the group; `None`: what is committed, which is the newest.
+    snapshot: Option<&'a Snapshot>,
     pub revision: Revision,
     rows: BTreeMap<RowKey, Option<RowValue>>,
     /// Keys of `expiry` that are to be there, or not.
@@ -172,6 +216,7 @@ impl<'a> Overlay<'a> {
     pub fn new(state: &'a State) -> Overlay<'a> {
         Overlay {
             state,
+            snapshot: None,
             revision: Revision(state.head.revision.0 + 1),
             rows: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -190,6 +235,48 @@ impl<'a> Overlay<'a> {
             at: state.head.at,
             entries: Vec::new(),
         }
+    }
+
+    /// An empty group after the state at a snapshot, which is judged by and never committed.
+    #[must_use]
+    pub fn at(state: &'a State, snapshot: &'a Snapshot) -> Overlay<'a> {
+        Overlay { snapshot: Some(snapshot), ..Overlay::new(state) }
+    }
+
+    fn get(&self, family: &ColumnFamily, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        match self.snapshot {
+            None => self.state.db.get(family, key),
+            Some(snapshot) => Ok(snapshot.get(family, key)?.map(|bytes| bytes.to_vec())),
+        }
+    }
+
+    /// Everything under a prefix that stands beneath the group.
+    pub fn scan(
+        &self,
+        family: &ColumnFamily,
+        prefix: &[u8],
+        each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        self.scan_after(family, prefix, None, each)
+    }
+
+    /// The same after a key.
+    pub fn scan_after(
+        &self,
+        family: &ColumnFamily,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let Some(snapshot) = self.snapshot else { return self.state.db.scan_after(family, prefix, after, each) };
+        let from = after.map_or_else(|| prefix.to_vec(), |after| [after, &[0]].concat());
+        snapshot.range(family, &from, &after_prefix(prefix), each)
+    }
+
+    /// The column families.
+    #[must_use]
+    pub fn families(&self) -> &'a Families<'a> {
+        self.state.db.families()
     }
 
     /// Whether nothing was accepted.
@@ -236,7 +323,7 @@ impl<'a> Overlay<'a> {
         if let Some(value) = self.rows.get(key) {
             return Ok(value.clone());
         }
-        let found = self.state.db.get(self.state.db.families().fwd, &key.forward())?;
+        let found = self.get(self.families().fwd, &key.forward())?;
         found.map(|bytes| RowValue::decode(&bytes)).transpose()
     }
 
@@ -257,7 +344,7 @@ impl<'a> Overlay<'a> {
         if let Some(record) = self.delegations.get(&number) {
             return Ok(Some(record.clone()));
         }
-        let found = self.state.db.get(self.state.db.families().delegation, &record_key(number))?;
+        let found = self.get(self.families().delegation, &record_key(number))?;
         found.map(|bytes| decode_record(&bytes).map(Arc::new)).transpose()
     }
 
@@ -266,7 +353,7 @@ impl<'a> Overlay<'a> {
         if let Some(number) = self.delegation_numbers.get(id) {
             return self.delegation(*number);
         }
-        match self.state.db.get(self.state.db.families().delegation_index, &id_key(id))? {
+        match self.get(self.families().delegation_index, &id_key(id))? {
             Some(number) => self.delegation(read_u64(&number, 0)?),
             None => Ok(None),
         }
@@ -274,7 +361,7 @@ impl<'a> Overlay<'a> {
 
     /// Adds the numbers of committed delegations that an index names. The group's own are `own_delegations`.
     pub fn indexed(&self, by: DelegationsBy<'_>, numbers: &mut BTreeSet<u64>) -> Result<(), Error> {
-        self.state.db.scan(self.state.db.families().delegation_index, &by.prefix(), |key, _| {
+        self.scan(self.families().delegation_index, &by.prefix(), |key, _| {
             numbers.insert(number_of(key)?);
             Ok(ControlFlow::Continue(()))
         })
@@ -296,7 +383,7 @@ impl<'a> Overlay<'a> {
         if let Some(found) = self.idempotent.get(key) {
             return Ok(Some(*found));
         }
-        let found = self.state.db.get(self.state.db.families().delegation_index, &idempotency_key(key))?;
+        let found = self.get(self.families().delegation_index, &idempotency_key(key))?;
         found.map(|bytes| Idempotent::decode(&bytes)).transpose()
     }
 
@@ -305,7 +392,7 @@ impl<'a> Overlay<'a> {
         if let Some(found) = self.suspensions.get(principal) {
             return Ok(found.clone());
         }
-        let found = self.state.db.get(self.state.db.families().suspension, &suspension_key(principal))?;
+        let found = self.get(self.families().suspension, &suspension_key(principal))?;
         found.map(|bytes| decode_suspension(&bytes)).transpose()
     }
 
@@ -391,7 +478,7 @@ impl<'a> Overlay<'a> {
 
     /// The whole group as one batch.
     pub fn seal(self) -> Result<Sealed, Error> {
-        let families = self.state.db.families();
+        let families = self.families();
         let mut batch = WriteBatch::default();
         for (key, value) in &self.rows {
             match value {
@@ -455,7 +542,7 @@ impl<'a> Overlay<'a> {
     }
 
     fn seal_delegations(&self, batch: &mut WriteBatch) -> Result<(), Error> {
-        let families = self.state.db.families();
+        let families = self.families();
         for (number, record) in &self.delegations {
             batch.put_cf(families.delegation, record_key(*number), encode_record(record)?);
             batch.put_cf(families.delegation_index, id_key(&record.id), number.to_be_bytes());

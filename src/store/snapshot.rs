@@ -1,11 +1,11 @@
 //! One published revision, to be read for as long as it is held.
 
-use super::db::{Db, Families, scan_range};
+use super::db::{Db, Families, last_key, scan_range};
 use super::error::Error;
-use super::keys::{ROW_KEY_BYTES, RowKey, after_prefix};
+use super::keys::{ROW_KEY_BYTES, RowKey, after_prefix, read_u32};
 use super::overlay::Head;
 use super::row::RowValue;
-use crate::model::{Revision, Timestamp};
+use crate::model::{ObjectNum, Revision, Timestamp, TypeNum};
 use rocksdb::{ColumnFamily, DBPinnableSlice, ReadOptions, Snapshot as RocksSnapshot};
 use self_cell::self_cell;
 use std::fmt;
@@ -113,6 +113,15 @@ impl Snapshot {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.pinned.borrow_dependent().snapshot);
         scan_range(self.db().borrow_owner(), family, options, from, end, each)
+    }
+
+    /// The first number that no id of a type had at this revision: all that are given later are not below it.
+    pub fn next_number(&self, of: TypeNum) -> Result<ObjectNum, Error> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.pinned.borrow_dependent().snapshot);
+        let last = last_key(self.db().borrow_owner(), self.families().undict, options, &of.0.to_be_bytes())?;
+        let next = last.map(|key| Ok::<u32, Error>(read_u32(&key, 4)?.saturating_add(1))).transpose()?;
+        Ok(ObjectNum(next.unwrap_or(0)))
     }
 
     /// The value of one row, if the row is there (live or expired).

@@ -11,7 +11,7 @@ use procura::api::client::{At, Client, ClientError, ImportAck};
 use procura::engine::{
     ImportMode, Kind, Metadata, ReplaceSubjects, Replaced, TupleSubject, Watch, WatchChange, WatchFrom,
 };
-use procura::model::{Limits, Precondition, RelationTuple, Revision, TupleFilter};
+use procura::model::{Cancel, Limits, Precondition, RelationTuple, Revision, TupleFilter};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -256,7 +256,8 @@ fn an_acknowledged_batch_is_there() {
         for text in &texts[..100 * (at + 1)] {
             let filter = TupleFilter::exactly(&tuple(text).key);
             let request = procura::engine::ReadTuples { filter, ..Default::default() };
-            let found = live.engine.read_tuples(request).unwrap().next_page(2).unwrap();
+            let found =
+                live.engine.read_tuples(request, &Cancel::default()).unwrap().next_page(2, &Cancel::default()).unwrap();
             assert_eq!(found.len(), 1, "batch {at} is acknowledged, and `{text}` is not there");
         }
         revisions.push(ack.token.parse::<procura::model::ConsistencyToken>().unwrap().revision);

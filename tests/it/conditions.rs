@@ -2,7 +2,7 @@
 
 use crate::engines::{TestEngine, question, told, tuple, update, write_request};
 use procura::engine::{CheckOptions, Clock, Collector, Engine, Kind, Options, Situation};
-use procura::model::{Context, Decision, Timestamp, TupleFilter, UpdateKind};
+use procura::model::{Cancel, Context, Decision, Timestamp, TupleFilter, UpdateKind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -235,7 +235,12 @@ fn an_end_is_exclusive_everywhere() {
     };
     let count = || {
         let request = procura::engine::ReadTuples { filter: TupleFilter::default(), ..Default::default() };
-        engine.read_tuples(request).expect("a reader").next_page(100).expect("a page").len()
+        engine
+            .read_tuples(request, &Cancel::default())
+            .expect("a reader")
+            .next_page(100, &Cancel::default())
+            .expect("a page")
+            .len()
     };
     clock.set(1_999);
     assert_eq!(decide("doc:1#view@user:rita"), (Decision::Allow, Some(2_000)));

@@ -5,7 +5,7 @@
 
 use crate::engines::{TestEngine, question, refused, told};
 use procura::engine::{CheckOptions, Error, Kind, ReadTuples, Situation};
-use procura::model::{Consistency, ConsistencyToken, Decision, Limits, Revision, TupleFilter, UpdateKind};
+use procura::model::{Cancel, Consistency, ConsistencyToken, Decision, Limits, Revision, TupleFilter, UpdateKind};
 
 const SCHEMA: &str = "definition user {}
 definition doc {
@@ -23,7 +23,13 @@ fn everywhere(engine: &TestEngine, consistency: Consistency) -> Vec<(&'static st
     vec![
         ("check", engine.check(&question(ASKED), &options).map(drop)),
         ("check_bulk", engine.check_bulk(&[question(ASKED)], &options).map(drop)),
-        ("read_tuples", engine.read_tuples(read).and_then(|mut reader| reader.next_page(1)).map(drop)),
+        (
+            "read_tuples",
+            engine
+                .read_tuples(read, &Cancel::default())
+                .and_then(|mut reader| reader.next_page(1, &Cancel::default()))
+                .map(drop),
+        ),
         ("read_schema", engine.read_schema(consistency).map(drop)),
     ]
 }
@@ -102,9 +108,10 @@ fn an_exact_snapshot_sees_the_old_state() {
         let bulk = engine.check_bulk(&[question(ASKED)], &options).unwrap();
         assert_eq!((bulk.historical, bulk.revision), (n != newest, token.revision));
         let read = ReadTuples { filter: TupleFilter::default(), consistency, cursor: None };
-        let mut reader = engine.read_tuples(read).unwrap();
+        let mut reader = engine.read_tuples(read, &Cancel::default()).unwrap();
         assert_eq!(reader.revision(), token.revision);
-        let mut rows: Vec<String> = reader.next_page(100).unwrap().iter().map(|row| row.tuple.to_string()).collect();
+        let mut rows: Vec<String> =
+            reader.next_page(100, &Cancel::default()).unwrap().iter().map(|row| row.tuple.to_string()).collect();
         rows.sort();
         assert_eq!(rows, *everything, "state {n}");
         // The same token as a lower bound gives the newest.

@@ -359,3 +359,30 @@ fn what_is_given_takes_the_place_of_stored_rows_that_are_scanned() {
         }
     }
 }
+
+/// An engine in process refuses what the wire refuses: a context that is nested too deep, or too large.
+#[test]
+fn the_context_of_a_request_is_bounded_in_depth_and_size() {
+    let engine = TestEngine::with_schema("definition user {}\ndefinition doc { relation viewer: user }");
+    engine.touch(["doc:a#viewer@user:rita"]);
+    let nested = |levels: usize, list: bool| {
+        // The outermost object is the first level.
+        let wrap = |inner: serde_json::Value| {
+            if list { serde_json::json!([inner]) } else { serde_json::json!({ "k": inner }) }
+        };
+        (1..levels).fold(serde_json::json!(1), |inner, _| wrap(inner))
+    };
+    let check = |value: serde_json::Value| {
+        let context = Context::from_iter([("k".to_owned(), value)]);
+        let options =
+            CheckOptions { situation: Situation { context, ..Situation::default() }, ..CheckOptions::default() };
+        engine.check(&question("doc:a#viewer@user:rita"), &options)
+    };
+    for list in [false, true] {
+        assert_eq!(check(nested(16, list)).expect("an answer").answer.decision, Decision::Allow);
+        let error = refused(check(nested(17, list)), &[Kind::InvalidArgument]);
+        assert!(error.facts.contains(&("limit", "context_depth_max".to_owned())), "{}", told(&error));
+    }
+    let error = refused(check("x".repeat(64 << 10).into()), &[Kind::InvalidArgument]);
+    assert!(error.facts.contains(&("limit", "context_bytes_max".to_owned())), "{}", told(&error));
+}

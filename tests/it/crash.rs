@@ -8,7 +8,7 @@ use crate::engines::{open, schema_request, told, tuple};
 use crate::worlds::{Rng, number, seed};
 use procura::api::client::{At, Client};
 use procura::engine::{Engine, Metadata, ReadTuples};
-use procura::model::{Consistency, ConsistencyToken, Limits, Revision, TupleFilter, TupleUpdate, UpdateKind};
+use procura::model::{Cancel, Consistency, ConsistencyToken, Limits, Revision, TupleFilter, TupleUpdate, UpdateKind};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -179,10 +179,10 @@ fn live_and_die(folder: &Path, rngs: &mut [Rng], ledgers: &mut [Ledger], kill_af
 
 fn state_of(engine: &Engine) -> BTreeSet<String> {
     let request = ReadTuples { filter: TupleFilter::default(), consistency: Consistency::Newest, cursor: None };
-    let mut reader = engine.read_tuples(request).expect("a reader");
+    let mut reader = engine.read_tuples(request, &Cancel::default()).expect("a reader");
     let mut state = BTreeSet::new();
     loop {
-        let page = reader.next_page(1_000).expect("a page");
+        let page = reader.next_page(1_000, &Cancel::default()).expect("a page");
         if page.is_empty() {
             return state;
         }

@@ -6,8 +6,8 @@ use procura::engine::{
     CheckOptions, Engine, Error, Info, Kind, Metadata, Options, ReadTuples, Situation, WriteSchema, WriteTuples,
 };
 use procura::model::{
-    Consistency, ConsistencyToken, Decision, Limits, Question, RelationTuple, Revision, TupleFilter, TupleUpdate,
-    UpdateKind,
+    Cancel, Consistency, ConsistencyToken, Decision, Limits, Question, RelationTuple, Revision, TupleFilter,
+    TupleUpdate, UpdateKind,
 };
 use std::path::Path;
 
@@ -160,10 +160,10 @@ impl std::ops::Deref for TestEngine {
 /// Every tuple of an engine that matches, as text, in the order read.
 pub fn read(engine: &Engine, filter: TupleFilter) -> Vec<String> {
     let request = ReadTuples { filter, consistency: Consistency::Newest, cursor: None };
-    let mut reader = engine.read_tuples(request).expect("a reader");
+    let mut reader = engine.read_tuples(request, &Cancel::default()).expect("a reader");
     let mut found = Vec::new();
     loop {
-        let page = reader.next_page(1_000).expect("a page");
+        let page = reader.next_page(1_000, &Cancel::default()).expect("a page");
         if page.is_empty() {
             return found;
         }

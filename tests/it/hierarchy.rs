@@ -11,8 +11,8 @@ use procura::engine::{
 };
 use procura::graph::View;
 use procura::model::{
-    Acting, Cancel, Consistency, Limits, ObjectNum, ObjectRef, Precondition, RelationTuple, SubjectRef, TupleFilter,
-    TypeNum, UpdateKind,
+    Acting, Cancel, Consistency, Limits, ObjectNum, ObjectRef, Precondition, RelationTuple, SubjectFilter, SubjectRef,
+    TupleFilter, TypeNum, UpdateKind,
 };
 use procura::schema::{Plan, compile};
 use procura::store::{Collector, Store};
@@ -317,7 +317,11 @@ fn paged(engine: &TestEngine, filter: &TupleFilter, size: usize) -> Vec<String> 
     let (mut rows, mut cursor) = (Vec::new(), None);
     loop {
         let request = ReadTuples { filter: filter.clone(), consistency: Consistency::Newest, cursor: cursor.clone() };
-        let page = engine.read_tuples(request).expect("a reader").next_page(size).expect("a page");
+        let page = engine
+            .read_tuples(request, &Cancel::default())
+            .expect("a reader")
+            .next_page(size, &Cancel::default())
+            .expect("a page");
         let Some(last) = page.last() else { return rows };
         cursor = Some(last.cursor.clone());
         rows.extend(page.into_iter().map(|row| row.tuple.to_string()));
@@ -348,7 +352,11 @@ fn a_filter_by_subtree_reads_what_is_beneath_its_root() {
             assert!(found.iter().cloned().collect::<BTreeSet<_>>() == due, "{}: {found:?} not {due:?}", told());
             assert_eq!(paged(&engine, &filter, 1 + rng.below(4)), found, "{}: by pages", told());
             let request = ExportTuples { filter: filter.clone(), ..ExportTuples::default() };
-            let batch = engine.export_tuples(request).expect("an export").next_batch(10_000).expect("a batch");
+            let batch = engine
+                .export_tuples(request, &Cancel::default())
+                .expect("an export")
+                .next_batch(10_000, &Cancel::default())
+                .expect("a batch");
             let exported = batch.map(|batch| batch.tuples.iter().map(ToString::to_string).collect::<Vec<_>>());
             assert_eq!(exported.unwrap_or_default(), found, "{}: exported", told());
             let guarded = |precondition: Precondition| {
@@ -384,7 +392,7 @@ fn a_deletion_by_subtree_removes_what_is_beneath_its_root() {
             let request = DeleteTuples { filter: filter.clone(), ..DeleteTuples::default() };
             let dry = DeleteTuples { dry_run: true, ..request.clone() };
             let counted = engine.delete_tuples(dry).expect("judged");
-            assert_eq!(counted, Deleted { revision, count: due.len() as u64 }, "{}", told());
+            assert_eq!(counted, Deleted { revision, count: due.len() as u64, more: false }, "{}", told());
             assert_eq!(engine.everything(), before, "{}: a dry run removes nothing", told());
             let only_within = filter == within(&filter.within.as_ref().expect("a subtree").to_string());
             let deleted = if only_within {
@@ -476,13 +484,44 @@ fn too_large_a_subtree_is_left_whole_or_removed_in_parts_from_below() {
         assert!(error.message.contains("between 1 and 6"), "{}", told(&error));
     }
     let part = DeleteSubtree { limit: Some(2), ..subtree_of("folder:plans") };
-    let counts: Vec<u64> = (0..5).map(|_| engine.delete_subtree(part.clone()).expect("deleted").count).collect();
-    assert_eq!(counts, [2, 2, 2, 1, 0]);
+    let delete =
+        || engine.delete_subtree(part.clone()).map(|deleted| (deleted.count, deleted.more)).expect("deleted");
+    let counts: Vec<(u64, bool)> = (0..5).map(|_| delete()).collect();
+    assert_eq!(counts, [(2, true), (2, true), (2, true), (1, false), (0, false)]);
     assert_eq!(engine.everything().len(), before.len() - 7);
     // By a filter without a subtree too.
     let of_rita = TupleFilter::exactly(&tuple("doc:c#viewer@user:rita").key);
     let request = DeleteTuples { filter: of_rita, limit: Some(1), ..DeleteTuples::default() };
     assert_eq!(engine.delete_tuples(request).expect("deleted").count, 1);
+    engine.assert_verified();
+}
+
+/// With a limit it goes piece by piece, each from below, and the reply says when there is no more.
+#[test]
+fn a_subtree_of_more_objects_than_one_call_goes_down_to_is_removed_in_parts() {
+    let engine = TestEngine::with_limits(Limits { subtree_objects_max: 5, ..Limits::default() });
+    engine.schema(SCHEMA);
+    engine.touch((0..6).map(|n| format!("folder:f{n}#up@folder:root")));
+    engine.touch((0..18).map(|n| format!("doc:d{n}#home@folder:f{}", n % 6)));
+    engine.touch((0..18).map(|n| format!("doc:d{n}#viewer@user:rita")));
+    engine.touch(["folder:root#up@org:acme", "folder:else#up@org:acme"]);
+    let before = engine.everything().len();
+    let error = refused(engine.delete_subtree(subtree_of("folder:root")), &[Kind::ResourceExhausted]);
+    assert_eq!(error.reason, "SUBTREE_TOO_LARGE");
+    assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("`limit`")), "{}", told(&error));
+    assert_eq!(engine.everything().len(), before, "nothing was removed");
+    let part = DeleteSubtree { limit: Some(1_000), ..subtree_of("folder:root") };
+    let (mut removed, mut more) = (0, true);
+    // Bounded: each call removes something.
+    while more {
+        let dry = engine.delete_subtree(DeleteSubtree { dry_run: true, ..part.clone() }).expect("judged");
+        let deleted = engine.delete_subtree(part.clone()).expect("deleted");
+        assert!(deleted.count > 0, "a call that removes nothing and says that there is more");
+        assert_eq!((dry.count, dry.more), (deleted.count, deleted.more));
+        (removed, more) = (removed + deleted.count, deleted.more);
+    }
+    assert_eq!(removed, 6 + 18 + 18 + 1);
+    assert_eq!(engine.everything(), ["folder:else#up@org:acme"]);
     engine.assert_verified();
 }
 
@@ -503,7 +542,9 @@ fn a_guard_and_a_read_by_subtree_are_bounded() {
     guarded(near("folder:narrow")).expect("it is small");
     let read = |filter: TupleFilter| {
         let request = ReadTuples { filter, consistency: Consistency::Newest, cursor: None };
-        engine.read_tuples(request).map(|mut reader| reader.next_page(10).expect("a page").len())
+        engine
+            .read_tuples(request, &Cancel::default())
+            .map(|mut reader| reader.next_page(10, &Cancel::default()).expect("a page").len())
     };
     let error = refused(read(within("folder:wide")), &[Kind::ResourceExhausted]);
     assert_eq!(error.reason, "EDGES_SPENT");
@@ -519,17 +560,25 @@ fn a_cursor_of_a_subtree_goes_on_where_the_tree_has_changed() {
     let filter = within("folder:plans");
     let request = |cursor| ReadTuples { filter: filter.clone(), consistency: Consistency::Newest, cursor };
     let all = engine.read(filter.clone());
-    let first = engine.read_tuples(request(None)).expect("a reader").next_page(2).expect("a page");
+    let first = engine
+        .read_tuples(request(None), &Cancel::default())
+        .expect("a reader")
+        .next_page(2, &Cancel::default())
+        .expect("a page");
     let cursor = first.last().map(|row| row.cursor.clone());
     // One that was read leaves, another comes: nothing is repeated, and what stayed is not missed.
     engine.touch(["folder:new#up@folder:plans"]);
     engine.try_update(UpdateKind::Delete, all.last().expect("a tuple")).expect("deleted");
-    let rest = engine.read_tuples(request(cursor.clone())).expect("a reader").next_page(100).expect("a page");
+    let rest = engine
+        .read_tuples(request(cursor.clone()), &Cancel::default())
+        .expect("a reader")
+        .next_page(100, &Cancel::default())
+        .expect("a page");
     let rest: Vec<String> = rest.into_iter().map(|row| row.tuple.to_string()).collect();
     assert!(all[2..all.len() - 1].iter().all(|text| rest.contains(text)), "{rest:?} of {all:?}");
     assert!(all[..2].iter().all(|text| !rest.contains(text)), "{rest:?} of {all:?}");
     let other = ReadTuples { filter: within("folder:else"), consistency: Consistency::Newest, cursor };
-    let error = refused(engine.read_tuples(other).map(drop), &[Kind::InvalidArgument]);
+    let error = refused(engine.read_tuples(other, &Cancel::default()).map(drop), &[Kind::InvalidArgument]);
     assert!(error.message.contains("cursor"), "{}", told(&error));
 }
 
@@ -667,4 +716,63 @@ fn more_children_and_parents_than_are_read_at_once() {
     assert_eq!(engine.delete_subtree(part).expect("deleted").count, 3_000);
     assert_eq!(engine.delete_subtree(subtree_of("org:acme")).expect("deleted").count, whole as u64 - 3_000);
     assert!(engine.everything().is_empty());
+}
+
+/// As many levels as one write may make: each is climbed from once, not once for every level beneath it.
+#[test]
+fn a_chain_of_thousands_is_written_at_once_and_deleted_by_a_subject_within() {
+    const LEVELS: usize = 4_999;
+    let engine = TestEngine::with_schema(SCHEMA);
+    engine.update((0..LEVELS).map(|n| update(UpdateKind::Touch, &chained(n + 1, n))).collect());
+    engine.touch((0..=LEVELS).map(|n| format!("folder:c{n}#viewer@user:rita")));
+    // The other end of the same chain would be its own ancestor.
+    let error = refused(engine.try_update(UpdateKind::Touch, &chained(0, LEVELS)), &[Kind::FailedPrecondition]);
+    assert_eq!(error.reason, "PARENT_CYCLE");
+    let rita = TupleFilter::exactly(&tuple("folder:c0#viewer@user:rita").key).subject;
+    let of = |root: &str| TupleFilter { subject: rita.clone(), ..within(root) };
+    let delete = |root: &str| engine.delete_tuples(DeleteTuples { filter: of(root), ..DeleteTuples::default() });
+    let read = |root: &str| engine.read(of(root)).len();
+    for (root, due) in [("folder:c4000", LEVELS + 1 - 4_000), ("folder:c0", 4_000)] {
+        assert_eq!(read(root), due, "{root}");
+        assert_eq!(delete(root).unwrap_or_else(|error| panic!("{}", told(&error))).count, due as u64, "{root}");
+        assert_eq!(read(root), 0, "{root}");
+    }
+}
+
+/// Whoever reads or exports and goes away stops the work: looking up a subtree, asking rows for their ancestors, and
+/// passing over rows that do not match. Who waits again misses nothing.
+#[test]
+fn a_read_nobody_waits_for_stops() {
+    const LEVELS: usize = 600;
+    let engine = TestEngine::with_schema(SCHEMA);
+    engine.update((0..LEVELS).map(|n| update(UpdateKind::Touch, &chained(n + 1, n))).collect());
+    engine.touch((0..=LEVELS).map(|n| format!("folder:c{n}#viewer@user:rita")));
+    engine.touch(["folder:c0#near@folder:c1"]);
+    let (waiting, gone) = (Cancel::default(), Cancel::default());
+    gone.set();
+    let read = |filter: &TupleFilter| ReadTuples { filter: filter.clone(), ..ReadTuples::default() };
+    let export = |filter: &TupleFilter| ExportTuples { filter: filter.clone(), ..ExportTuples::default() };
+    let everything = within("folder:c0");
+    refused(engine.read_tuples(read(&everything), &gone).map(drop), &[Kind::Cancelled]);
+    refused(engine.export_tuples(export(&everything), &gone).map(drop), &[Kind::Cancelled]);
+    let rita = TupleFilter::exactly(&tuple("folder:c0#viewer@user:rita").key).subject;
+    let users = rita.clone().map(|one| SubjectFilter { id: None, ..one });
+    let climbing = TupleFilter { subject: rita, ..within("folder:c0") };
+    let passing = TupleFilter { subject: users, ..TupleFilter::default() };
+    for (filter, due) in [(everything, 2 * LEVELS + 2), (climbing, LEVELS + 1), (passing, LEVELS + 1)] {
+        // Whoever opened it waits no more, once it is open.
+        let opening = Cancel::default();
+        let mut reader = engine.read_tuples(read(&filter), &opening).expect("a reader");
+        let mut exporter = engine.export_tuples(export(&filter), &opening).expect("an export");
+        opening.set();
+        refused(reader.next_page(10_000, &gone).map(drop), &[Kind::Cancelled]);
+        refused(exporter.next_batch(10_000, &gone).map(drop), &[Kind::Cancelled]);
+        assert_eq!(reader.next_page(10_000, &waiting).expect("a page").len(), due, "{filter:?}");
+        let batch = exporter.next_batch(10_000, &waiting).expect("a batch").expect("tuples");
+        assert_eq!(batch.tuples.len(), due, "{filter:?}");
+    }
+}
+
+fn chained(child: usize, parent: usize) -> String {
+    format!("folder:c{child}#up@folder:c{parent}")
 }

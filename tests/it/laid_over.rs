@@ -478,6 +478,139 @@ fn writes_between_pages_do_not_move_what_only_a_request_names() {
     assert_eq!(listed, ["user:rita", "user:a", "user:b", "user:c", "user:d", "user:e"]);
 }
 
+/// A list by pages, with a write after each; who is listed, in order.
+fn resources_beside_writes(
+    engine: &TestEngine,
+    mut request: ListResources,
+    page_rows: usize,
+    mut write: impl FnMut(),
+) -> Vec<String> {
+    let (cancel, mut listed) = (Cancel::default(), Vec::new());
+    // Bounded: each page has rows, which stand behind those before.
+    loop {
+        let mut lister = engine.list_resources(request.clone(), &cancel).unwrap_or_else(|e| panic!("{}", told(&e)));
+        let page = lister.next_page(page_rows, &cancel).unwrap_or_else(|e| panic!("{}", told(&e)));
+        let Some(last) = page.last() else { return listed };
+        request.cursor = Some(last.cursor.clone());
+        listed.extend(page.iter().map(|row| row.object.id.to_string()));
+        write();
+    }
+}
+
+fn subjects_beside_writes(
+    engine: &TestEngine,
+    mut request: ListSubjects,
+    page_rows: usize,
+    mut write: impl FnMut(),
+) -> Vec<String> {
+    let (cancel, mut listed) = (Cancel::default(), Vec::new());
+    // Bounded: each page has rows, which stand behind those before.
+    loop {
+        let mut lister = engine.list_subjects(request.clone(), &cancel).unwrap_or_else(|e| panic!("{}", told(&e)));
+        let page = lister.next_page(page_rows, &cancel).unwrap_or_else(|e| panic!("{}", told(&e)));
+        let Some(last) = page.last() else { return listed };
+        request.cursor = Some(last.cursor.clone());
+        listed.extend(page.iter().map(|row| row.subject.to_string()));
+        write();
+    }
+}
+
+/// Three documents that only the request names, and a write that gives the last one a number before its turn.
+#[test]
+fn an_id_that_gets_its_number_before_its_turn_is_listed_once() {
+    let engine = TestEngine::with_schema(SCHEMA);
+    let laid = ["doc:a#viewer@user:rita", "doc:b#viewer@user:rita", "doc:c#viewer@user:rita"];
+    let request = ListResources { situation: under(&laid), ..resources_asked("doc#view@user:rita") };
+    let mut writes = ["doc:c#banned@user:tom", "doc:a#banned@user:tom"].into_iter();
+    let listed = resources_beside_writes(&engine, request, 1, || {
+        engine.touch(writes.next());
+    });
+    assert_eq!(listed, ["a", "b", "c"]);
+    let laid = ["doc:z#viewer@user:a", "doc:z#viewer@user:b", "doc:z#viewer@user:c"];
+    let request = ListSubjects { situation: under(&laid), ..subjects_asked("doc:z#view@user") };
+    let mut writes = ["doc:other#banned@user:c", "doc:other#banned@user:a"].into_iter();
+    let listed = subjects_beside_writes(&engine, request, 1, || {
+        engine.touch(writes.next());
+    });
+    assert_eq!(listed, ["user:a", "user:b", "user:c"]);
+}
+
+/// Who asks is listed too where an expression names the object itself, and no contextual tuple need name it.
+#[test]
+fn who_asks_is_listed_at_its_place_also_when_it_gets_its_number_meanwhile() {
+    let schema = "use self\ndefinition user {\n  relation friend: user:* | user\n  permission near = friend + self\n}";
+    for written in ["user:new#friend@user:x", "user:x#friend@user:new", "user:p#friend@user:x"] {
+        let engine = TestEngine::with_schema(schema);
+        let laid = ["user:p#friend@user:*", "user:q#friend@user:*"];
+        let request = ListResources { situation: under(&laid), ..resources_asked("user#near@user:new") };
+        let listed = resources_beside_writes(&engine, request, 1, || {
+            engine.touch([written]);
+        });
+        assert_eq!(listed[..3], ["p", "q", "new"], "{written}");
+    }
+}
+
+/// Whatever is written between the pages about ids that the request names: each of them is listed once, or never.
+#[test]
+fn random_writes_between_pages_neither_miss_nor_repeat_what_a_request_names() {
+    let seed = seed("random_writes_between_pages_neither_miss_nor_repeat_what_a_request_names");
+    let engine = TestEngine::with_schema(SCHEMA);
+    let (mut numbered_late, mut paged) = (0, 0);
+    for n in 0..number("PROCURA_LAID_PAGES", 300) {
+        let mut rng = Rng::part(seed, n);
+        // Ids of this round alone: nobody of another round is in its lists.
+        let subjects = rng.chance(50);
+        let id = |at: usize| format!("r{n}-{at}");
+        let grant = |at: usize| match subjects {
+            true => format!("doc:of{n}#viewer@user:{}", id(at)),
+            false => format!("doc:{}#viewer@user:of{n}", id(at)),
+        };
+        let names = |at: usize| match subjects {
+            true => format!("doc:elsewhere#banned@user:{}", id(at)),
+            false => format!("doc:{}#banned@user:elsewhere", id(at)),
+        };
+        // Stored only, stored and given, given only, and unknown to both until they are written.
+        let (stored, laid) = (rng.below(4), 2 + rng.below(6));
+        let first_laid = stored - rng.below(stored + 1);
+        let all = stored.max(first_laid + laid);
+        engine.touch((0..stored).map(grant));
+        engine.touch((0..all).filter(|_| rng.chance(25)).map(names));
+        let situation = Situation {
+            contextual_tuples: (first_laid..first_laid + laid).map(|at| tuple(&grant(at))).collect(),
+            ..Situation::default()
+        };
+        let mut new = all;
+        let page_rows = rng.between(1, 2);
+        let mut write = || {
+            for _ in 0..rng.below(3) {
+                numbered_late += 1;
+                engine.touch([names(rng.below(all))]);
+            }
+            if rng.chance(25) {
+                engine.touch([grant(new)]);
+                new += 1;
+            }
+            paged += 1;
+        };
+        let listed = if subjects {
+            let request = ListSubjects { situation, ..subjects_asked(&format!("doc:of{n}#view@user")) };
+            subjects_beside_writes(&engine, request, page_rows, &mut write)
+        } else {
+            let request = ListResources { situation, ..resources_asked(&format!("doc#view@user:of{n}")) };
+            resources_beside_writes(&engine, request, page_rows, &mut write)
+        };
+        let once: BTreeSet<&str> = listed.iter().map(|id| id.trim_start_matches("user:")).collect();
+        assert_eq!(once.len(), listed.len(), "seed {seed} part {n}: repeated: {listed:?}");
+        for at in 0..all {
+            assert!(once.contains(id(at).as_str()), "seed {seed} part {n}: {} of {all} is missing: {listed:?}", id(at));
+        }
+        // Whoever is granted something meanwhile may be listed or not.
+        assert!(once.len() <= new, "seed {seed} part {n}: {listed:?}");
+    }
+    println!("laid over: {numbered_late} writes about ids of the request between {paged} pages");
+    assert!(numbered_late > 300 && paged > 500);
+}
+
 #[test]
 fn a_cursor_of_other_contextual_tuples_is_refused() {
     let engine = TestEngine::with_schema(SCHEMA);

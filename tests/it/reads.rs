@@ -7,7 +7,7 @@ use crate::engines::{TestEngine, refused, tuple, update};
 use crate::worlds::{Rng, World, seed};
 use procura::engine::{Kind, ReadTuples};
 use procura::model::{
-    Consistency, RelationTuple, SubjectFilter, SubjectIdFilter, SubjectRef, SubjectRelationFilter, TupleFilter,
+    Cancel, Consistency, RelationTuple, SubjectFilter, SubjectIdFilter, SubjectRef, SubjectRelationFilter, TupleFilter,
     UpdateKind,
 };
 
@@ -126,7 +126,11 @@ fn many() -> TestEngine {
 fn paged(engine: &TestEngine, filter: &TupleFilter, size: usize) -> Vec<String> {
     let (mut rows, mut cursor) = (Vec::new(), None);
     loop {
-        let page = engine.read_tuples(request(filter, cursor.clone())).unwrap().next_page(size).unwrap();
+        let page = engine
+            .read_tuples(request(filter, cursor.clone()), &Cancel::default())
+            .unwrap()
+            .next_page(size, &Cancel::default())
+            .unwrap();
         assert!(page.len() <= size);
         let Some(last) = page.last() else { return rows };
         cursor = Some(last.cursor.clone());
@@ -157,31 +161,35 @@ fn a_cursor_resumes_at_every_page_size() {
             assert_eq!(paged(&engine, &filter, size), whole, "pages of {size}: {filter:?}");
         }
         // One reader, page after page, gives the same.
-        let mut reader = engine.read_tuples(request(&filter, None)).unwrap();
+        let mut reader = engine.read_tuples(request(&filter, None), &Cancel::default()).unwrap();
         let mut rows = Vec::new();
         loop {
-            let page = reader.next_page(3).unwrap();
+            let page = reader.next_page(3, &Cancel::default()).unwrap();
             if page.is_empty() {
                 break;
             }
             rows.extend(page.into_iter().map(|row| row.tuple.to_string()));
         }
         assert_eq!(rows, whole);
-        assert!(reader.next_page(3).unwrap().is_empty(), "an end stays an end");
+        assert!(reader.next_page(3, &Cancel::default()).unwrap().is_empty(), "an end stays an end");
     }
 }
 
 #[test]
 fn every_rows_cursor_resumes_right_after_it_over_a_restart() {
     let mut engine = many();
-    let rows = engine.read_tuples(request(&TupleFilter::default(), None)).unwrap().next_page(1_000).unwrap();
+    let rows = engine
+        .read_tuples(request(&TupleFilter::default(), None), &Cancel::default())
+        .unwrap()
+        .next_page(1_000, &Cancel::default())
+        .unwrap();
     let all: Vec<String> = rows.iter().map(|row| row.tuple.to_string()).collect();
     engine.reopen();
     for (n, row) in rows.iter().enumerate() {
         let rest = engine
-            .read_tuples(request(&TupleFilter::default(), Some(row.cursor.clone())))
+            .read_tuples(request(&TupleFilter::default(), Some(row.cursor.clone())), &Cancel::default())
             .unwrap()
-            .next_page(1_000)
+            .next_page(1_000, &Cancel::default())
             .unwrap();
         let rest: Vec<String> = rest.iter().map(|row| row.tuple.to_string()).collect();
         assert_eq!(rest, all[n + 1..], "after row {n}");
@@ -192,11 +200,11 @@ fn every_rows_cursor_resumes_right_after_it_over_a_restart() {
 fn a_reader_is_pinned_to_its_revision() {
     let engine = many();
     let all = engine.read(TupleFilter::default());
-    let mut reader = engine.read_tuples(request(&TupleFilter::default(), None)).unwrap();
+    let mut reader = engine.read_tuples(request(&TupleFilter::default(), None), &Cancel::default()).unwrap();
     let at = reader.revision();
     let mut rows: Vec<String> = Vec::new();
     for n in 0.. {
-        let page = reader.next_page(7).unwrap();
+        let page = reader.next_page(7, &Cancel::default()).unwrap();
         if page.is_empty() {
             break;
         }
@@ -218,8 +226,11 @@ fn pages_beside_writes_keep_what_did_not_change() {
     for size in [1, 2, 3, 5, 8, 13] {
         let (mut rows, mut cursor) = (Vec::new(), None);
         loop {
-            let page =
-                engine.read_tuples(request(&TupleFilter::default(), cursor.clone())).unwrap().next_page(size).unwrap();
+            let page = engine
+                .read_tuples(request(&TupleFilter::default(), cursor.clone()), &Cancel::default())
+                .unwrap()
+                .next_page(size, &Cancel::default())
+                .unwrap();
             let Some(last) = page.last() else { break };
             cursor = Some(last.cursor.clone());
             rows.extend(page.iter().map(|row| row.tuple.to_string()));
@@ -235,12 +246,17 @@ fn pages_beside_writes_keep_what_did_not_change() {
 fn changed_cursors_are_refused() {
     let engine = many();
     let everything = TupleFilter::default();
-    let rows = engine.read_tuples(request(&everything, None)).unwrap().next_page(20).unwrap();
+    let rows = engine
+        .read_tuples(request(&everything, None), &Cancel::default())
+        .unwrap()
+        .next_page(20, &Cancel::default())
+        .unwrap();
     let cursor = rows[9].cursor.clone();
     let kinds = [Kind::InvalidArgument, Kind::OutOfRange];
     let refuse = |engine: &TestEngine, filter: &TupleFilter, cursor: &str, why: &str| {
-        let result =
-            engine.read_tuples(request(filter, Some(cursor.to_owned()))).and_then(|mut reader| reader.next_page(1));
+        let result = engine
+            .read_tuples(request(filter, Some(cursor.to_owned())), &Cancel::default())
+            .and_then(|mut reader| reader.next_page(1, &Cancel::default()));
         assert!(result.is_err(), "{why} was taken: {cursor}");
         refused(result.map(drop), &kinds);
     };
@@ -260,13 +276,15 @@ fn changed_cursors_are_refused() {
     refuse(&many(), &everything, &cursor, "another database's cursor");
     let other = TupleFilter { relation: Some("editor".parse().unwrap()), ..TupleFilter::default() };
     refuse(&engine, &other, &cursor, "another filter's cursor");
-    assert!(engine.read_tuples(request(&everything, Some(cursor))).is_ok());
+    assert!(engine.read_tuples(request(&everything, Some(cursor)), &Cancel::default()).is_ok());
 }
 
 #[test]
 fn an_object_id_needs_its_type() {
     let engine = many();
     let filter = TupleFilter { object_id: Some("1".parse().unwrap()), ..TupleFilter::default() };
-    let result = engine.read_tuples(request(&filter, None)).and_then(|mut reader| reader.next_page(1));
+    let result = engine
+        .read_tuples(request(&filter, None), &Cancel::default())
+        .and_then(|mut reader| reader.next_page(1, &Cancel::default()));
     refused(result.map(drop), &[Kind::InvalidArgument]);
 }

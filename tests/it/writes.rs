@@ -8,6 +8,7 @@ use procura::model::{
     Consistency, Decision, Limits, ObjectId, Precondition, RelationName, SubjectFilter, SubjectRelationFilter,
     TupleFilter, TypeName, UpdateKind,
 };
+use std::sync::{Arc, Mutex, mpsc};
 
 const SCHEMA: &str = "definition user {}
 definition group {
@@ -524,4 +525,76 @@ fn what_is_there_already_and_what_does_not_hold_are_named_by_their_place() {
     };
     let error = refused(engine.write_tuples(request), &[Kind::FailedPrecondition]);
     assert!(error.facts.contains(&("field", "preconditions[1]".to_owned())), "{error:?}");
+}
+
+/// The committer stands, and its queue is full. Whoever only wants to know what a deletion would remove is told, and so is
+/// whoever may not remove so much.
+#[test]
+fn a_deletion_is_looked_for_without_the_committer() {
+    let engine = TestEngine::with_limits(Limits { commit_queue_max: 1, delete_tuples_max: 2, ..Limits::default() });
+    engine.schema(SCHEMA);
+    engine.touch(["doc:1#viewer@user:rita", "doc:2#viewer@user:rita"]);
+    let ((heard, standing), (go_on, waiting)) = (mpsc::channel(), mpsc::channel::<()>());
+    let waiting = Mutex::new(waiting);
+    // It is called on the committing thread, and returns when there is nobody left to say anything.
+    let listening = engine.listen(Arc::new(move |_| {
+        let _ = heard.send(());
+        let _ = waiting.lock().map(|waiting| waiting.recv());
+    }));
+    let (dry, refusal, full) = std::thread::scope(|scope| {
+        let (outcome, outcomes) = mpsc::channel();
+        let write = |id: &str| engine.try_update(UpdateKind::Touch, &format!("doc:{id}#viewer@user:dana"));
+        scope.spawn(move || write("3"));
+        let _ = standing.recv();
+        for id in ["4", "5"] {
+            let outcome = outcome.clone();
+            scope.spawn(move || outcome.send(write(id)));
+        }
+        // Of the two one waits in the queue, and the other finds it full.
+        let full = outcomes.recv();
+        let delete = |subject: &str, dry_run| {
+            let filter = TupleFilter {
+                subject: TupleFilter::exactly(&tuple(&format!("doc:1#viewer@user:{subject}")).key).subject,
+                ..TupleFilter::default()
+            };
+            engine.delete_tuples(DeleteTuples { filter, dry_run, ..DeleteTuples::default() })
+        };
+        let dry = delete("rita", true);
+        let everything = DeleteTuples { filter: of_type("doc"), ..DeleteTuples::default() };
+        let refusal = engine.delete_tuples(everything);
+        drop(go_on);
+        (dry, refusal, full)
+    });
+    drop(listening);
+    assert_eq!(refused(full.expect("an outcome"), &[Kind::Unavailable]).reason, "WRITE_QUEUE_FULL");
+    assert_eq!(dry.unwrap_or_else(|error| panic!("{}", told(&error))).count, 2);
+    assert_eq!(refused(refusal, &[Kind::ResourceExhausted]).reason, "TOO_MANY_TUPLES");
+}
+
+/// Beside writers of the same object, each deletion removes all that is there at its revision, or nothing.
+#[test]
+fn deletions_beside_writes_leave_what_a_fold_of_the_log_has() {
+    let engine = TestEngine::with_schema(SCHEMA);
+    let removed = std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let engine = &engine;
+            scope.spawn(move || {
+                for n in 0..150 {
+                    engine.touch([format!("doc:d{}#viewer@user:w{writer}x{n}", n % 3)]);
+                }
+            });
+        }
+        let deleting = scope.spawn(|| {
+            let mut removed = 0;
+            for n in 0..60 {
+                let filter = TupleFilter { object_id: ObjectId::new(format!("d{}", n % 3)).ok(), ..of_type("doc") };
+                let deleted = engine.delete_tuples(DeleteTuples { filter, ..DeleteTuples::default() });
+                removed += deleted.unwrap_or_else(|error| panic!("{}", told(&error))).count;
+            }
+            removed
+        });
+        deleting.join().expect("a count")
+    });
+    assert_eq!(removed + engine.everything().len() as u64, 300);
+    engine.assert_verified();
 }

@@ -153,6 +153,8 @@ pub struct Deleted {
     pub token: String,
     /// How many tuples were deleted, or would be.
     pub count: u64,
+    /// Whether a limit left some that match.
+    pub more: bool,
 }
 
 /// How a deletion is done.
@@ -162,7 +164,7 @@ pub struct Deletion {
     pub metadata: Metadata,
     /// Judges and counts, and deletes nothing.
     pub dry_run: bool,
-    /// Deletes at most so many and leaves the others, 1 to 1,000,000. `None`: all, or none.
+    /// Deletes at most so many and leaves the others, 1 to 1,000,000: again, while there are more. `None`: all, or none.
     pub limit: Option<u64>,
 }
 
@@ -388,9 +390,10 @@ impl Client {
             limit: lists::wire_limit(*limit)?,
         };
         let mut service = self.tuples();
-        let wire::DeleteTuplesResponse { deleted_at, deleted_count } =
+        let wire::DeleteTuplesResponse { deleted_at, deleted_count, more } =
             self.call(async { service.delete_tuples(request).await })?;
-        Ok(Deleted { token: convert::token_text(convert::field("deleted_at"), deleted_at)?, count: deleted_count })
+        let token = convert::token_text(convert::field("deleted_at"), deleted_at)?;
+        Ok(Deleted { token, count: deleted_count, more })
     }
 
     /// Deletes the tuples of an object and of all beneath it by `parent` relations, or none.
@@ -407,9 +410,10 @@ impl Client {
             limit: lists::wire_limit(*limit)?,
         };
         let mut service = self.tuples();
-        let wire::DeleteSubtreeResponse { deleted_at, deleted_count } =
+        let wire::DeleteSubtreeResponse { deleted_at, deleted_count, more } =
             self.call(async { service.delete_subtree(request).await })?;
-        Ok(Deleted { token: convert::token_text(convert::field("deleted_at"), deleted_at)?, count: deleted_count })
+        let token = convert::token_text(convert::field("deleted_at"), deleted_at)?;
+        Ok(Deleted { token, count: deleted_count, more })
     }
 
     /// Reads the tuples that match, in a stable order and all at one revision, whose token is returned. `each` is given
