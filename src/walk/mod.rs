@@ -9,6 +9,7 @@ mod budget;
 mod memo;
 mod trail;
 mod reasons;
+mod residue;
 mod ancestors;
 mod list_resources;
 mod list_subjects;
