@@ -9,7 +9,7 @@
 //! hangs on the unknown conditions that could decide it, as `residue` says: if one of them failed, the question fails,
 //! and else it is conditional and names the fields they lack. Neither ever hangs on the order of anything.
 
-use super::budget::{Budget, Error};
+use super::budget::{Budget, Error, Failure};
 use super::memo::{Memo, Node};
 use super::reasons::{Conditions, Formula, Joined, Reasons, Unknown};
 use super::residue::Residue;
@@ -71,7 +71,7 @@ pub fn check(
     let membership = walk.solve(asked.node)?;
     let (trail, missing) = match membership {
         Membership::Member => (walk.trail.tell(asked.node), Vec::new()),
-        Membership::Conditional => (Vec::new(), walk.hangs_on(asked.node)?),
+        Membership::Conditional => (Vec::new(), walk.hangs_on(Formula::Node(asked.node))?),
         Membership::Not => (Vec::new(), Vec::new()),
     };
     Ok(Found { membership, trail, missing, valid_until: walk.valid_until })
@@ -117,7 +117,7 @@ impl Asker {
         budget: &mut Budget,
     ) -> Result<(Membership, Vec<String>), Error> {
         self.walking(plan, view, budget, |walk| match walk.solve(node)? {
-            Membership::Conditional => Ok((Membership::Conditional, walk.hangs_on(node)?)),
+            Membership::Conditional => Ok((Membership::Conditional, walk.hangs_on(Formula::Node(node))?)),
             value @ (Membership::Member | Membership::Not) => Ok((value, Vec::new())),
         })
     }
@@ -139,6 +139,32 @@ impl Asker {
                     // Only a descent thrashes, and below a part `solve` catches it.
                     Err(Stop::Thrashing) => walk.memo.keep_final_only(),
                 }
+            }
+        })
+    }
+
+    /// Why [`check`] of a conditional part would fail, if it would.
+    pub(super) fn ask_failure(
+        &mut self,
+        plan: &Plan,
+        view: &View,
+        (part, here): (&PlanExpr, Node),
+        budget: &mut Budget,
+    ) -> Result<Option<Failure>, Error> {
+        self.walking(plan, view, budget, |walk| {
+            let whole = match part {
+                PlanExpr::Member(member) => Formula::Node(Node { member: *member, object: here.object }),
+                PlanExpr::Nil
+                | PlanExpr::Itself(_)
+                | PlanExpr::Arrow { .. }
+                | PlanExpr::Union(_)
+                | PlanExpr::Intersection(_)
+                | PlanExpr::Exclusion(..) => walk.formula(|walk| walk.expr(part, here))?,
+            };
+            match walk.hangs_on(whole) {
+                Ok(_) => Ok(None),
+                Err(Error::CaveatFailed(failure)) => Ok(Some(failure)),
+                Err(error) => Err(error),
             }
         })
     }
@@ -368,21 +394,21 @@ impl Walk<'_> {
         Ok(table.cells.get(&root).map_or(Membership::Not, |cell| cell.value))
     }
 
-    /// The fields that could still decide a conditional node, sorted; or an error, if a caveat that failed could.
-    fn hangs_on(&mut self, root: Node) -> Result<Vec<String>, Error> {
+    /// The fields that could still decide a conditional answer, sorted; or an error, if a caveat that failed could.
+    fn hangs_on(&mut self, whole: Formula) -> Result<Vec<String>, Error> {
         self.trail = Trail::default();
-        let mut residue = Residue::of(root);
+        let mut residue = Residue::of(whole);
         // Bounded: each conditional node is learnt once.
         while let Some(node) = residue.next() {
             self.budget.spend(1)?;
-            residue.learn(self.formula(node)?);
+            residue.learn(self.formula(|walk| walk.member(node))?);
         }
         let mut missing = BTreeSet::new();
         for (condition, row) in residue.deciding(self.budget)? {
             match self.conditions.unknown(condition) {
                 Some(Unknown::Missing(fields)) => missing.extend(fields.iter().cloned()),
                 Some(Unknown::Failed(caveat, text)) => {
-                    return Err(Error::CaveatFailed { row, caveat: *caveat, text: text.to_string() });
+                    return Err(Failure { row, caveat: *caveat, text: text.to_string() }.into());
                 }
                 None => {}
             }
@@ -390,15 +416,15 @@ impl Walk<'_> {
         Ok(missing.into_iter().collect())
     }
 
-    /// What a conditional node hangs on, over final values: what it asks is solved by itself, if it is not known.
-    fn formula(&mut self, node: Node) -> Result<Formula, Error> {
+    /// What a conditional value is made of, over final values: a node it asks is solved by itself, if it is not known.
+    fn formula(&mut self, work: impl FnOnce(&mut Self) -> Result<Membership, Stop>) -> Result<Formula, Error> {
         self.asks = Asks::Part;
         self.reasons.turn(true);
-        let value = self.member(node);
+        let value = work(self);
         self.reasons.turn(false);
         self.asks = Asks::Node;
         match value {
-            // A conditional node has one.
+            // A conditional value has one.
             Ok(_) => Ok(self.reasons.take().unwrap_or(Formula::Any(Box::default()))),
             Err(Stop::Failed(error)) => Err(error),
             // Only a descent thrashes, and below a part `solve` catches it.

@@ -18,7 +18,7 @@ mod explain;
 mod near_misses;
 
 pub use ancestors::{Beneath, ancestors, subtree};
-pub use budget::{Budget, Error};
+pub use budget::{Budget, Error, Failure};
 pub use check::{Asked, Asker, Found, Worth, check};
 pub use expand::{Extent, Structure, expand};
 pub use explain::{Explanation, Part, Reasoned, Room, proof, tried};

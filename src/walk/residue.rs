@@ -29,9 +29,11 @@ const WAYS: [u64; TRIED_MAX] = [
     0xffff_ffff_0000_0000,
 ];
 
-/// The formulas of the nodes that an answer hangs on; its own node is the first.
+/// The formulas of what an answer hangs on; its own is the first, then those of the nodes it names, as they are met.
 pub(super) struct Residue {
+    /// Where the formula of a node stands.
     places: HashMap<Node, usize, RandomState>,
+    /// By place, without the first.
     nodes: Vec<Node>,
     cells: Vec<Cell>,
     /// Distinct conditions, each with the first row it was met on.
@@ -49,21 +51,23 @@ struct Cell {
 }
 
 impl Residue {
-    /// Nothing is known but which node is asked about.
-    pub(super) fn of(root: Node) -> Residue {
-        Residue {
-            places: HashMap::from_iter([(root, 0)]),
-            nodes: vec![root],
+    /// Of an answer of this formula; nothing is learnt yet of the nodes it names.
+    pub(super) fn of(whole: Formula) -> Residue {
+        let mut residue = Residue {
+            places: HashMap::default(),
+            nodes: Vec::new(),
             cells: Vec::new(),
             conditions: Vec::new(),
             met: HashSet::default(),
             subtracts: false,
-        }
+        };
+        residue.learn(whole);
+        residue
     }
 
     /// A node whose formula is to be learnt next.
     pub(super) fn next(&self) -> Option<Node> {
-        self.nodes.get(self.cells.len()).copied()
+        self.nodes.get(self.cells.len().checked_sub(1)?).copied()
     }
 
     /// The formula of the next node.
@@ -77,7 +81,7 @@ impl Residue {
     fn meet(&mut self, formula: &Formula) -> u64 {
         match formula {
             Formula::Node(node) => {
-                let next = self.nodes.len();
+                let next = self.nodes.len() + 1;
                 if *self.places.entry(*node).or_insert(next) == next {
                     self.nodes.push(*node);
                 }
