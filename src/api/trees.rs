@@ -191,7 +191,7 @@ impl From<ExpandStep> for wire::ExpandStep {
 impl From<ExplainStep> for wire::ExplainStep {
     fn from(step: ExplainStep) -> wire::ExplainStep {
         use explain_step::Part;
-        let ExplainStep { depth, value, subtracted, part } = step;
+        let ExplainStep { depth, value, failed, subtracted, part } = step;
         let part = match part {
             ExplainPart::Member(member) => Part::Member(member.into()),
             ExplainPart::Repeated(member) => Part::Repeated(member.into()),
@@ -202,6 +202,7 @@ impl From<ExplainStep> for wire::ExplainStep {
                 missing_context: missing,
                 failed: failed.unwrap_or_default(),
             }),
+            ExplainPart::Ended(tuple) => Part::Ended((&tuple).into()),
             ExplainPart::Unnamed { subject, admitted } => {
                 Part::Unnamed(wire::ExplainUnnamed { subject: Some((&subject).into()), admitted })
             }
@@ -216,6 +217,7 @@ impl From<ExplainStep> for wire::ExplainStep {
         wire::ExplainStep {
             depth,
             value: value.map(|value| wire::Decision::from(value).into()),
+            failed: failed.unwrap_or_default(),
             subtracted,
             part: Some(part),
         }
@@ -279,7 +281,7 @@ pub(super) fn expand_step(place: Place<'_>, message: wire::ExpandStep) -> Result
 
 pub(super) fn explain_step(place: Place<'_>, message: wire::ExplainStep) -> Result<ExplainStep, Refusal> {
     use explain_step::Part;
-    let wire::ExplainStep { depth, value, subtracted, part } = message;
+    let wire::ExplainStep { depth, value, failed, subtracted, part } = message;
     let at = place.field("part");
     let part = match part.ok_or_else(|| at.missing())? {
         Part::Member(message) => ExplainPart::Member(member(at, message)?),
@@ -291,6 +293,7 @@ pub(super) fn explain_step(place: Place<'_>, message: wire::ExplainStep) -> Resu
             missing: missing_context,
             failed: (!failed.is_empty()).then_some(failed),
         },
+        Part::Ended(message) => ExplainPart::Ended(convert::tuple(at, Some(message))?),
         Part::Unnamed(wire::ExplainUnnamed { subject, admitted }) => {
             ExplainPart::Unnamed { subject: convert::subject(at.field("subject"), subject)?, admitted }
         }
@@ -303,7 +306,7 @@ pub(super) fn explain_step(place: Place<'_>, message: wire::ExplainStep) -> Resu
         Part::Cut(wire::TreeNothing {}) => ExplainPart::Cut,
     };
     let value = value.map(|given| convert::decision(place.field("value"), given)).transpose()?;
-    Ok(ExplainStep { depth, value, subtracted, part })
+    Ok(ExplainStep { depth, value, failed: (!failed.is_empty()).then_some(failed), subtracted, part })
 }
 
 pub(super) fn near_miss(place: Place<'_>, message: wire::NearMiss) -> Result<NearMiss, Refusal> {
@@ -438,6 +441,7 @@ mod tests {
             ExplainPart::Arrow(arrow_to(false)),
             tuple(&["ip", "on"], None),
             tuple(&[], Some("division by zero")),
+            ExplainPart::Ended(a_tuple()),
             ExplainPart::Unnamed { subject: subject(), admitted: true },
             ExplainPart::Unnamed { subject: subject(), admitted: false },
             ExplainPart::Empty,
@@ -451,7 +455,8 @@ mod tests {
         let values = [None, Some(Decision::Allow), Some(Decision::Deny), Some(Decision::Conditional)];
         for (depth, part) in (0..).zip(parts) {
             for value in values {
-                let step = ExplainStep { depth, value, subtracted: depth % 2 == 1, part: part.clone() };
+                let failed = value.is_none().then(|| "division by zero".to_owned());
+                let step = ExplainStep { depth, value, failed, subtracted: depth % 2 == 1, part: part.clone() };
                 assert_eq!(explain_step(convert::field("steps"), step.clone().into()), Ok(step));
             }
         }

@@ -195,6 +195,7 @@ fn note_of(part: &ExplainPart) -> Option<String> {
         | ExplainPart::Repeated(_)
         | ExplainPart::Arrow(_)
         | ExplainPart::Tuple { .. }
+        | ExplainPart::Ended(_)
         | ExplainPart::Userset(_)
         | ExplainPart::Itself(_)
         | ExplainPart::Excluded(_)
@@ -203,12 +204,14 @@ fn note_of(part: &ExplainPart) -> Option<String> {
 }
 
 fn text_of(step: &ExplainStep, above: Option<&ExplainPart>, decision: Decision) -> String {
-    let ExplainStep { depth: _, value, subtracted, part } = step;
+    let ExplainStep { depth: _, value, failed, subtracted, part } = step;
     let bare = bare_text(part);
+    let unknown = |why: &str| format!("  {} ({why})", "UNKNOWN".yellow().bold());
     // Within a proof all holds; only what does not is worth a word.
-    let says = |value: &Option<Decision>| match value {
-        Some(value) if decision != Decision::Allow => format!("  {}", coloured(*value)),
-        Some(_) | None => String::new(),
+    let says = |value: &Option<Decision>| match (value, failed) {
+        (_, Some(why)) => unknown(why),
+        (Some(value), None) if decision != Decision::Allow => format!("  {}", coloured(*value)),
+        (Some(_) | None, None) => String::new(),
     };
     let but_not = if *subtracted { "but not " } else { "" };
     match part {
@@ -217,13 +220,17 @@ fn text_of(step: &ExplainStep, above: Option<&ExplainPart>, decision: Decision) 
         }
         ExplainPart::Repeated(_) => format!("{but_not}{bare}{}  {}", says(value), "shown elsewhere".dimmed()),
         ExplainPart::Tuple { missing, failed, .. } => match (value, failed) {
-            (_, Some(why)) => format!("{bare}  {} (its caveat cannot be evaluated: {why})", "UNKNOWN".yellow().bold()),
+            (_, Some(why)) => format!("{bare}{}", unknown(&format!("its caveat cannot be evaluated: {why}"))),
             (Some(Decision::Conditional), None) => {
                 format!("{bare}{} (needs {})", says(value), missing.join(", "))
             }
             (Some(Decision::Deny), None) => format!("{bare}{} (its caveat is false)", says(value)),
             (Some(Decision::Allow) | None, None) if decision == Decision::Allow => bare.green().to_string(),
             (Some(Decision::Allow) | None, None) => bare,
+        },
+        ExplainPart::Ended(tuple) => match tuple.expires_at {
+            Some(end) => format!("{bare}{} (ended at {end})", says(value)),
+            None => format!("{bare}{}", says(value)),
         },
         ExplainPart::Excluded(member) => match above {
             Some(ExplainPart::Member(parent)) if parent == member => "nothing takes it away".to_owned(),
@@ -249,7 +256,7 @@ fn bare_text(part: &ExplainPart) -> String {
         ExplainPart::Operator(Operator::Intersection) => "all of".to_owned(),
         ExplainPart::Operator(Operator::Exclusion) => "the first but not the second".to_owned(),
         ExplainPart::Arrow(arrow) => arrow.to_string(),
-        ExplainPart::Tuple { tuple, .. } => tuple.to_string(),
+        ExplainPart::Tuple { tuple, .. } | ExplainPart::Ended(tuple) => tuple.to_string(),
         ExplainPart::Unnamed { subject, admitted: true } => format!("no live tuple names {subject}"),
         ExplainPart::Unnamed { subject, admitted: false } => format!("takes no subject such as {subject}"),
         ExplainPart::Empty => "no tuple".to_owned(),
@@ -341,7 +348,7 @@ fn json_of_test(test: &ChainTest) -> Value {
 }
 
 fn json_of_step(step: &ExplainStep) -> Value {
-    let ExplainStep { depth, value, subtracted, part } = step;
+    let ExplainStep { depth, value, failed, subtracted, part } = step;
     let mut json = match part {
         ExplainPart::Member(member) => json!({"step": "member", "member": member.to_string()}),
         ExplainPart::Repeated(member) => json!({"step": "repeated", "member": member.to_string()}),
@@ -352,6 +359,7 @@ fn json_of_step(step: &ExplainStep) -> Value {
         ExplainPart::Tuple { tuple, missing, failed } => {
             json!({"step": "tuple", "tuple": tuple.to_string(), "missing_context": missing, "failed": failed})
         }
+        ExplainPart::Ended(tuple) => json!({"step": "ended", "tuple": tuple.to_string()}),
         ExplainPart::Unnamed { subject, admitted } => {
             json!({"step": "unnamed", "subject": subject.to_string(), "admitted": admitted})
         }
@@ -367,6 +375,10 @@ fn json_of_step(step: &ExplainStep) -> Value {
         fields.insert("depth".to_owned(), (*depth).into());
         fields.insert("value".to_owned(), value.map(Decision::as_str).into());
         fields.insert("subtracted".to_owned(), (*subtracted).into());
+        // Of a tuple it is told already.
+        if let Some(why) = failed {
+            fields.insert("failed".to_owned(), why.as_str().into());
+        }
     }
     json
 }

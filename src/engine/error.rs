@@ -303,7 +303,7 @@ impl From<walk::Error> for Error {
             }
             walk::Error::Cancelled => Error::new(Kind::Cancelled, "CANCELLED", text),
             walk::Error::Graph(error) => error.into(),
-            walk::Error::CaveatFailed { .. } => Error::new(Kind::InvalidArgument, "CAVEAT_FAILED", text),
+            walk::Error::CaveatFailed(_) => Error::new(Kind::InvalidArgument, "CAVEAT_FAILED", text),
             walk::Error::Unplanned(_) | walk::Error::UnplannedCaveat(_) => {
                 Error::new(Kind::Internal, "INTERNAL", "an internal error").with_detail(text)
             }

@@ -177,7 +177,8 @@ impl Engine {
 }
 
 fn named(resolver: &Resolver<'_>, subject: &SubjectRef, step: Reasoned<'_>) -> Result<ExplainStep, Error> {
-    let Reasoned { depth, value, subtracted, part } = step;
+    let Reasoned { depth, value, failed, subtracted, part } = step;
+    let failed = failed.map(|failure| resolver.told(failure.into()).message.clone());
     let part = match part {
         Part::Member(node) => ExplainPart::Member(resolver.member_of(node)?),
         Part::Repeated(node) => ExplainPart::Repeated(resolver.member_of(node)?),
@@ -188,6 +189,7 @@ fn named(resolver: &Resolver<'_>, subject: &SubjectRef, step: Reasoned<'_>) -> R
         Part::Row(key, value, Worth { membership: _, missing, failed }) => {
             ExplainPart::Tuple { tuple: resolver.tuple(&key, &value)?, missing, failed }
         }
+        Part::Ended(key, value) => ExplainPart::Ended(resolver.tuple(&key, &value)?),
         Part::Unnamed { admitted } => ExplainPart::Unnamed { subject: subject.clone(), admitted },
         Part::Empty => ExplainPart::Empty,
         Part::Userset(_) => ExplainPart::Userset(subject.clone()),
@@ -197,5 +199,5 @@ fn named(resolver: &Resolver<'_>, subject: &SubjectRef, step: Reasoned<'_>) -> R
         Part::More(tuples) => ExplainPart::More { tuples },
         Part::Cut => ExplainPart::Cut,
     };
-    Ok(ExplainStep { depth, value: value.map(decided), subtracted, part })
+    Ok(ExplainStep { depth, value: value.map(decided), failed, subtracted, part })
 }

@@ -9,7 +9,7 @@ use crate::model::{
 };
 use crate::schema::{Quantifier, Refusal, Side, Targets};
 use crate::store::{self, RowCaveat, RowKey, RowValue, Store, SubjectKey};
-use crate::walk::{self, Node, TrailStep};
+use crate::walk::{self, Failure, Node, TrailStep};
 use smallvec::SmallVec;
 
 /// Numbers of one request: those the store gave, and transient ones for ids that no tuple mentions. Such an id has no
@@ -223,7 +223,7 @@ impl<'a> Resolver<'a> {
 
     /// A walk's error, with tuple and caveat by their names.
     pub(super) fn told(&self, error: walk::Error) -> Error {
-        let walk::Error::CaveatFailed { row, caveat, text } = error else { return error.into() };
+        let walk::Error::CaveatFailed(Failure { row, caveat, text }) = error else { return error.into() };
         let named = self.tuple_key(&row).and_then(|key| Ok((key, self.in_force.names.caveat_name(caveat)?)));
         match named {
             Ok((key, caveat)) => {

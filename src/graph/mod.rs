@@ -38,6 +38,12 @@ impl View {
         View { laid: Some(Arc::new(laid)), ..self.clone() }
     }
 
+    /// The same with what has ended beside what is live. Only to tell of it: no answer comes of this.
+    #[must_use]
+    pub fn with_ended(&self) -> View {
+        View { now: Timestamp::MIN, ..self.clone() }
+    }
+
     /// What is laid over the state.
     #[must_use]
     pub fn laid(&self) -> Laid {

@@ -67,8 +67,11 @@ pub enum ExpandPart {
 #[derive(Clone, PartialEq, Debug)]
 pub struct ExplainStep {
     pub depth: u32,
-    /// What the part says by itself; `None` of those that say nothing.
+    /// What the part says by itself; `None` of those that say nothing, or whose question fails.
     pub value: Option<Decision>,
+    /// Of a part with parts of its own: why its question fails, because the caveat of a tuple cannot be evaluated. What
+    /// it is a part of may be decided all the same.
+    pub failed: Option<String>,
     /// It stands at the right of a `-`: what it allows is taken away.
     pub subtracted: bool,
     pub part: ExplainPart,
@@ -85,9 +88,11 @@ pub enum ExplainPart {
     Operator(Operator),
     /// Tuples of its relation stand below, and below each of them the target on the tuple's subject.
     Arrow(Arrow),
-    /// A live tuple. Its value is its caveat's; of a conditional one, the fields that are missing, or why the caveat
-    /// cannot be evaluated.
+    /// A live tuple. Its value is its caveat's; of a conditional one, the fields that are missing. One whose caveat cannot
+    /// be evaluated has no value, and says why.
     Tuple { tuple: RelationTuple, missing: Vec<String>, failed: Option<String> },
+    /// A tuple that is stored and has ended at its expiry: it counts for nothing.
+    Ended(RelationTuple),
     /// No live tuple of the relation above names the subject, or the relation takes no such subject.
     Unnamed { subject: SubjectRef, admitted: bool },
     /// No live tuple stands in the relation of the arrow above.

@@ -19,8 +19,8 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// A caveat that could decide the question could not be evaluated.
-    #[error("the caveat of a tuple failed: {text}")]
-    CaveatFailed { row: RowKey, caveat: CaveatNum, text: String },
+    #[error("the caveat of a tuple failed: {}", .0.text)]
+    CaveatFailed(Failure),
     /// The store could not be read.
     #[error(transparent)]
     Graph(#[from] graph::Error),
@@ -32,6 +32,20 @@ pub enum Error {
     UnplannedCaveat(u32),
 }
 
+/// A row's caveat that could not be evaluated.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub row: RowKey,
+    pub caveat: CaveatNum,
+    pub text: String,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        Error::CaveatFailed(failure)
+    }
+}
+
 impl Error {
     /// Whether only the budget was too small. Whoever may leave something out, and says so, can go on without it.
     #[must_use]
@@ -40,7 +54,7 @@ impl Error {
             Error::EdgesSpent { .. } | Error::StackSpent { .. } => true,
             Error::ExpansionTooLarge { .. }
             | Error::Cancelled
-            | Error::CaveatFailed { .. }
+            | Error::CaveatFailed(_)
             | Error::Graph(_)
             | Error::Unplanned(_)
             | Error::UnplannedCaveat(_) => false,

@@ -4,10 +4,15 @@
 //! Answers are the least fixpoint, at any depth and over any cycle in the data. The walk goes depth first and
 //! remembers as `memo` says. Should a component make it forget too much, the same definition is run by worklist over
 //! the component instead: each value only rises, so the cost stays bounded.
+//!
+//! A caveat that lacks fields or fails is unknown while combining. If the rest decides, that stands. Otherwise the answer
+//! hangs on the unknown conditions that could decide it, as `residue` says: if one of them failed, the question fails,
+//! and else it is conditional and names the fields they lack. Neither ever hangs on the order of anything.
 
-use super::budget::{Budget, Error};
+use super::budget::{Budget, Error, Failure};
 use super::memo::{Memo, Node};
-use super::reasons::{Conditions, Reason, Reasons};
+use super::reasons::{Conditions, Formula, Joined, Reasons, Unknown};
+use super::residue::Residue;
 use super::trail::{Trail, TrailStep};
 use crate::graph::{RowKey, RowValue, Rows, SubjectKey, View};
 use crate::model::{Context, MemberNum, Membership, ObjectNum, SubjectKind, Timestamp};
@@ -66,7 +71,7 @@ pub fn check(
     let membership = walk.solve(asked.node)?;
     let (trail, missing) = match membership {
         Membership::Member => (walk.trail.tell(asked.node), Vec::new()),
-        Membership::Conditional => (Vec::new(), walk.gather(asked.node)?),
+        Membership::Conditional => (Vec::new(), walk.hangs_on(Formula::Node(asked.node))?),
         Membership::Not => (Vec::new(), Vec::new()),
     };
     Ok(Found { membership, trail, missing, valid_until: walk.valid_until })
@@ -103,8 +108,7 @@ impl Asker {
     }
 
     /// What [`check`] would find for this subject, with the context fields that could still decide a conditional answer,
-    /// sorted. Those are worked out as if nothing had been asked before: which derivations lead through the asked node,
-    /// and so add nothing, hangs on where a walk began. It costs a conditional answer of a list what Check costs.
+    /// sorted.
     pub fn ask_why(
         &mut self,
         plan: &Plan,
@@ -112,14 +116,10 @@ impl Asker {
         node: Node,
         budget: &mut Budget,
     ) -> Result<(Membership, Vec<String>), Error> {
-        match self.ask(plan, view, node, budget)? {
-            Membership::Conditional => {
-                let asked = Asked { node, subject: self.subject };
-                let found = check(plan, view, asked, &self.context, budget, false)?;
-                Ok((found.membership, found.missing))
-            }
+        self.walking(plan, view, budget, |walk| match walk.solve(node)? {
+            Membership::Conditional => Ok((Membership::Conditional, walk.hangs_on(Formula::Node(node))?)),
             value @ (Membership::Member | Membership::Not) => Ok((value, Vec::new())),
-        }
+        })
     }
 
     /// What a part of a permission's expression says by itself on an object.
@@ -143,6 +143,32 @@ impl Asker {
         })
     }
 
+    /// Why [`check`] of a conditional part would fail, if it would.
+    pub(super) fn ask_failure(
+        &mut self,
+        plan: &Plan,
+        view: &View,
+        (part, here): (&PlanExpr, Node),
+        budget: &mut Budget,
+    ) -> Result<Option<Failure>, Error> {
+        self.walking(plan, view, budget, |walk| {
+            let whole = match part {
+                PlanExpr::Member(member) => Formula::Node(Node { member: *member, object: here.object }),
+                PlanExpr::Nil
+                | PlanExpr::Itself(_)
+                | PlanExpr::Arrow { .. }
+                | PlanExpr::Union(_)
+                | PlanExpr::Intersection(_)
+                | PlanExpr::Exclusion(..) => walk.formula(|walk| walk.expr(part, here))?,
+            };
+            match walk.hangs_on(whole) {
+                Ok(_) => Ok(None),
+                Err(Error::CaveatFailed(failure)) => Ok(Some(failure)),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
     /// What a live row's own condition says, wherever the row leads.
     pub(super) fn ask_row(
         &mut self,
@@ -152,14 +178,13 @@ impl Asker {
         budget: &mut Budget,
     ) -> Result<Worth, Error> {
         self.walking(plan, view, budget, |walk| {
-            let mark = walk.reasons.mark();
+            walk.reasons.turn(true);
             let mut worth = Worth { membership: walk.condition(key, value)?, missing: Vec::new(), failed: None };
-            for reason in walk.reasons.take_since(mark) {
-                match reason {
-                    Reason::Missing(fields) => worth.missing.extend(fields.iter().cloned()),
-                    Reason::Failed(_, _, text) => worth.failed = Some(text.to_string()),
-                    // A condition asks no node.
-                    Reason::Node(_) => {}
+            if let Some(Formula::Condition { condition, .. }) = walk.reasons.take() {
+                match walk.conditions.unknown(condition) {
+                    Some(Unknown::Missing(fields)) => worth.missing = fields.to_vec(),
+                    Some(Unknown::Failed(_, text)) => worth.failed = Some(text.to_string()),
+                    None => {}
                 }
             }
             Ok(worth)
@@ -216,7 +241,7 @@ struct Walk<'a> {
     memo: Memo,
     trail: Trail,
     conditions: Conditions<'a>,
-    /// Collected only while a conditional answer is being explained.
+    /// Noted only once a conditional answer is found.
     reasons: Reasons,
     valid_until: Option<Timestamp>,
     /// Present while a component is solved by worklist.
@@ -273,32 +298,23 @@ impl Walk<'_> {
         let value = match self.table.as_mut() {
             Some(_) if self.subtracted > 0 => self.ask_below(node)?,
             Some(table) => match self.memo.final_answer(node) {
-                Some(value) => self.known(node, value),
-                None => {
-                    let value = table.ask(node);
-                    self.known(node, value)
-                }
+                Some(value) => value,
+                None => table.ask(node),
             },
             None => match self.memo.answer(node) {
-                Some(value) => self.known(node, value),
+                Some(value) => value,
                 None => match self.asks {
                     Asks::Node => self.descend(node)?,
                     Asks::Part => self.ask_for_part(node)?,
                 },
             },
         };
-        if value == Membership::Member {
-            self.trail.note(TrailStep::Member(node));
+        match value {
+            Membership::Member => self.trail.note(TrailStep::Member(node)),
+            Membership::Conditional => self.reasons.note(Formula::Node(node)),
+            Membership::Not => {}
         }
         Ok(value)
-    }
-
-    /// A conditional answer that was worked out before is a reason for what asks it now.
-    fn known(&mut self, node: Node, value: Membership) -> Membership {
-        if value == Membership::Conditional {
-            self.reasons.note(Reason::Node(node));
-        }
-        value
     }
 
     /// Answers a node that has no answer yet, depth first.
@@ -309,7 +325,6 @@ impl Walk<'_> {
         self.budget.spend(1)?;
         self.memo.open(node);
         let mark = self.trail.mark();
-        let reasons = self.reasons.mark();
         let room = self.budget.enter()?;
         let value = room.run(|| self.member(node));
         self.budget.leave(room);
@@ -318,8 +333,7 @@ impl Walk<'_> {
             Membership::Member => self.trail.member(node, mark),
             Membership::Not | Membership::Conditional => self.trail.back_to(mark),
         }
-        let is_final = self.memo.close(node, value);
-        self.reasons.settle_node(reasons, node, value, is_final);
+        self.memo.close(node, value);
         Ok(value)
     }
 
@@ -329,7 +343,7 @@ impl Walk<'_> {
         let table = self.table.take();
         let subtracted = std::mem::take(&mut self.subtracted);
         let value = match self.memo.final_answer(node) {
-            Some(value) => Ok(self.known(node, value)),
+            Some(value) => Ok(value),
             None => self.solve(node),
         };
         self.table = table;
@@ -342,7 +356,9 @@ impl Walk<'_> {
     fn ask_for_part(&mut self, node: Node) -> Result<Membership, Error> {
         self.asks = Asks::Node;
         let subtracted = std::mem::take(&mut self.subtracted);
+        let noting = self.reasons.turn(false);
         let value = self.solve(node);
+        self.reasons.turn(noting);
         self.subtracted = subtracted;
         self.asks = Asks::Part;
         value
@@ -357,7 +373,6 @@ impl Walk<'_> {
         while let Some(node) = self.table.as_mut().and_then(Table::next) {
             self.budget.spend(1)?;
             let mark = self.trail.mark();
-            let reasons = self.reasons.mark();
             let value = match self.member(node) {
                 Ok(value) => value,
                 Err(Stop::Failed(error)) => return Err(error),
@@ -368,8 +383,6 @@ impl Walk<'_> {
                 Membership::Member => self.trail.member(node, mark),
                 Membership::Not | Membership::Conditional => self.trail.back_to(mark),
             }
-            // A value that may still rise has no reasons yet; `gather` finds them when all is settled.
-            self.reasons.settle(reasons, Membership::Not);
             if let Some(table) = self.table.as_mut() {
                 table.rise(node, value);
             }
@@ -378,49 +391,44 @@ impl Walk<'_> {
         for (node, cell) in &table.cells {
             self.memo.settle(*node, cell.value);
         }
-        let value = table.cells.get(&root).map_or(Membership::Not, |cell| cell.value);
-        Ok(self.known(root, value))
+        Ok(table.cells.get(&root).map_or(Membership::Not, |cell| cell.value))
     }
 
-    /// The fields that could still decide a conditional node. Gathered now, because only now all values are final.
-    ///
-    /// A caveat that failed is unknown while combining. Here the rest has not decided, so the question fails.
-    fn gather(&mut self, root: Node) -> Result<Vec<String>, Error> {
-        let mut missing = BTreeSet::new();
-        let mut seen: HashSet<Node, RandomState> = HashSet::default();
-        let mut stack = vec![root];
-        // Bounded: each conditional node is visited once.
-        while let Some(node) = stack.pop() {
-            if !seen.insert(node) {
-                continue;
-            }
+    /// The fields that could still decide a conditional answer, sorted; or an error, if a caveat that failed could.
+    fn hangs_on(&mut self, whole: Formula) -> Result<Vec<String>, Error> {
+        self.trail = Trail::default();
+        let mut residue = Residue::of(whole);
+        // Bounded: each conditional node is learnt once.
+        while let Some(node) = residue.next() {
             self.budget.spend(1)?;
-            let reasons = match self.reasons.of(node) {
-                Some(reasons) => reasons.to_vec(),
-                None => self.reasons_over_settled(node)?,
-            };
-            for reason in reasons {
-                match reason {
-                    Reason::Node(node) => stack.push(node),
-                    Reason::Missing(fields) => missing.extend(fields.iter().cloned()),
-                    Reason::Failed(row, caveat, text) => {
-                        return Err(Error::CaveatFailed { row, caveat, text: text.to_string() });
-                    }
+            residue.learn(self.formula(|walk| walk.member(node))?);
+        }
+        let mut missing = BTreeSet::new();
+        for (condition, row) in residue.deciding(self.budget)? {
+            match self.conditions.unknown(condition) {
+                Some(Unknown::Missing(fields)) => missing.extend(fields.iter().cloned()),
+                Some(Unknown::Failed(caveat, text)) => {
+                    return Err(Failure { row, caveat: *caveat, text: text.to_string() }.into());
                 }
+                None => {}
             }
         }
         Ok(missing.into_iter().collect())
     }
 
-    /// The reasons of a node that a worklist settled, over the settled values around it. They may name a field that
-    /// only leads back to the node: a component that needs a worklist is told more, never less.
-    fn reasons_over_settled(&mut self, node: Node) -> Result<Vec<Reason>, Error> {
-        let mark = self.reasons.mark();
-        match self.member(node) {
-            Ok(_) => Ok(self.reasons.take_since(mark)),
+    /// What a conditional value is made of, over final values: a node it asks is solved by itself, if it is not known.
+    fn formula(&mut self, work: impl FnOnce(&mut Self) -> Result<Membership, Stop>) -> Result<Formula, Error> {
+        self.asks = Asks::Part;
+        self.reasons.turn(true);
+        let value = work(self);
+        self.reasons.turn(false);
+        self.asks = Asks::Node;
+        match value {
+            // A conditional value has one.
+            Ok(_) => Ok(self.reasons.take().unwrap_or(Formula::Any(Box::default()))),
             Err(Stop::Failed(error)) => Err(error),
-            // Everything asked is settled, so nothing is worked out.
-            Err(Stop::Thrashing) => Ok(Vec::new()),
+            // Only a descent thrashes, and below a part `solve` catches it.
+            Err(Stop::Thrashing) => Ok(Formula::Any(Box::default())),
         }
     }
 
@@ -447,6 +455,13 @@ impl Walk<'_> {
     /// A relation holds for a subject that a live row names; or, if it is a plain object, whose type's wildcard a row
     /// names; or that has a userset which a row names. Each as far as the row's caveat says.
     fn relation(&mut self, relation: &RelationPlan, node: Node) -> Result<Membership, Stop> {
+        let reasons = self.reasons.mark();
+        let most = self.named(relation, node)?;
+        self.reasons.settle(reasons, most, Joined::Any);
+        Ok(most)
+    }
+
+    fn named(&mut self, relation: &RelationPlan, node: Node) -> Result<Membership, Stop> {
         let subject = self.subject;
         let mut most = Membership::Not;
         if relation.admits(subject.kind, subject.member) {
@@ -485,7 +500,13 @@ impl Walk<'_> {
     fn expr(&mut self, expr: &PlanExpr, here: Node) -> Result<Membership, Stop> {
         let mark = self.reasons.mark();
         let value = self.combine(expr, here)?;
-        self.reasons.settle(mark, value);
+        let joined = match expr {
+            PlanExpr::Union(_) => Joined::Any,
+            PlanExpr::Intersection(_) | PlanExpr::Exclusion(..) => Joined::All,
+            // One part, if any.
+            PlanExpr::Nil | PlanExpr::Itself(_) | PlanExpr::Member(_) | PlanExpr::Arrow { .. } => Joined::Any,
+        };
+        self.reasons.settle(mark, value, joined);
         Ok(value)
     }
 
@@ -532,10 +553,12 @@ impl Walk<'_> {
                     return Ok(value);
                 }
                 let mark = self.trail.mark();
+                let reasons = self.reasons.mark();
                 self.subtracted += 1;
                 let without = self.expr(subtracted, here);
                 self.subtracted -= 1;
                 let without = without?.negated();
+                self.reasons.subtract(reasons);
                 self.trail.back_to(mark);
                 let excluded = match **subtracted {
                     PlanExpr::Member(member) => Node { member, object: here.object },
@@ -586,6 +609,7 @@ impl Walk<'_> {
         let mut most = Membership::Not;
         let mut from = None;
         let mark = self.trail.mark();
+        let all = self.reasons.mark();
         loop {
             let (rows, next) = self.rows(relation, object, kinds, from)?;
             for (subject, value) in rows {
@@ -596,14 +620,16 @@ impl Walk<'_> {
                 if worth > Membership::Not {
                     worth = worth.min(each(self, subject)?.unwrap_or(Membership::Not));
                 }
-                self.reasons.settle(reasons, worth);
+                self.reasons.settle(reasons, worth, Joined::All);
                 if worth == Membership::Member {
+                    self.reasons.settle(all, worth, Joined::Any);
                     return Ok(worth);
                 }
                 self.trail.back_to(mark);
                 most = most.max(worth);
             }
             if next.is_none() {
+                self.reasons.settle(all, most, Joined::Any);
                 return Ok(most);
             }
             from = next;
@@ -619,6 +645,7 @@ impl Walk<'_> {
     ) -> Result<Membership, Stop> {
         let mut least = None;
         let mut from = None;
+        let all = self.reasons.mark();
         loop {
             let (rows, next) = self.rows(relation, object, Kinds::All, from)?;
             for (subject, value) in rows {
@@ -629,12 +656,15 @@ impl Walk<'_> {
                     worth = worth.min(each(self, subject)?);
                 }
                 if worth == Membership::Not {
+                    self.reasons.settle(all, worth, Joined::All);
                     return Ok(worth);
                 }
                 least = Some(least.unwrap_or(Membership::Member).min(worth));
             }
             if next.is_none() {
-                return Ok(least.unwrap_or(Membership::Not));
+                let least = least.unwrap_or(Membership::Not);
+                self.reasons.settle(all, least, Joined::All);
+                return Ok(least);
             }
             from = next;
         }

@@ -4,7 +4,7 @@
 //! chosen here is only what to show: the parts that decide, nearest to the question first, each once. What is left out
 //! is said to be left out.
 
-use super::budget::{Budget, Error};
+use super::budget::{Budget, Error, Failure};
 use super::check::{Asked, Asker, Worth, check};
 use super::memo::Node;
 use super::trail::TrailStep;
@@ -23,6 +23,8 @@ const ROWS: usize = 1_024;
 pub struct Reasoned<'a> {
     pub depth: u32,
     pub value: Option<Membership>,
+    /// Why there is no value: the question about this part alone fails.
+    pub failed: Option<Failure>,
     /// At the right of a `-`.
     pub subtracted: bool,
     pub part: Part<'a>,
@@ -43,6 +45,8 @@ pub enum Part<'a> {
     },
     /// A live row, and what its condition says.
     Row(RowKey, RowValue, Worth),
+    /// A row that has ended, and so counts for nothing.
+    Ended(RowKey, RowValue),
     /// No live row of the relation above names the subject; or the relation takes no such subject.
     Unnamed {
         admitted: bool,
@@ -83,10 +87,10 @@ pub fn proof<'a>(view: &View, trail: &[(u32, TrailStep)], steps_max: usize) -> R
     let mut told = Told::default();
     for (depth, step) in trail.iter().take(steps_max) {
         let (part, value) = proven(view, *step, &mut told)?;
-        steps.push(Reasoned { depth: *depth, value: Some(value), subtracted: is_excluded(&part), part });
+        steps.push(Reasoned { depth: *depth, value: Some(value), failed: None, subtracted: is_excluded(&part), part });
     }
     if let Some((depth, _)) = trail.get(steps_max) {
-        steps.push(Reasoned { depth: *depth, value: None, subtracted: false, part: Part::Cut });
+        steps.push(Reasoned { depth: *depth, value: None, failed: None, subtracted: false, part: Part::Cut });
     }
     Ok(Explanation { steps, is_whole: trail.len() <= steps_max })
 }
@@ -135,6 +139,7 @@ pub fn tried<'a>(
     let mut trying = Trying {
         plan,
         view,
+        with_ended: view.with_ended(),
         asked,
         context,
         asker,
@@ -182,6 +187,8 @@ impl<E: Into<Error>> From<E> for Stop {
 struct Trying<'a, 'w> {
     plan: &'a Plan,
     view: &'w View,
+    /// To tell of what has ended.
+    with_ended: View,
     asked: Asked,
     context: &'w Context,
     asker: &'w mut Asker,
@@ -198,6 +205,7 @@ struct Trying<'a, 'w> {
 
 struct Twig<'a> {
     value: Option<Membership>,
+    failed: Option<Failure>,
     subtracted: bool,
     part: Part<'a>,
     below: Vec<usize>,
@@ -234,7 +242,19 @@ impl<'a> Trying<'a, '_> {
         if self.twigs.len() >= self.room.steps_max {
             return Err(Stop::NoRoom);
         }
-        Ok(self.push(above, Twig { value, subtracted, part, below: Vec::new() }))
+        Ok(self.push(above, Twig { value, failed: None, subtracted, part, below: Vec::new() }))
+    }
+
+    /// A part that is conditional while combining may have no value by itself, because a caveat of its rows fails.
+    fn tell_failure(&mut self, at: usize, value: Membership, part: (&PlanExpr, Node)) -> Result<(), Stop> {
+        if value == Membership::Conditional
+            && let Some(failure) = self.asker.ask_failure(self.plan, self.view, part, self.budget)?
+            && let Some(twig) = self.twigs.get_mut(at)
+        {
+            twig.value = None;
+            twig.failed = Some(failure);
+        }
+        Ok(())
     }
 
     fn push(&mut self, above: Option<usize>, twig: Twig<'a>) -> usize {
@@ -249,7 +269,7 @@ impl<'a> Trying<'a, '_> {
     /// Says that what stands there is not shown. Every twig says so at most once, so there are at most as many of these.
     fn cut(&mut self, above: Option<usize>) {
         self.is_whole = false;
-        self.push(above, Twig { value: None, subtracted: false, part: Part::Cut, below: Vec::new() });
+        self.push(above, Twig { value: None, failed: None, subtracted: false, part: Part::Cut, below: Vec::new() });
     }
 
     fn node(
@@ -260,10 +280,13 @@ impl<'a> Trying<'a, '_> {
         weight: Weight,
         subtracted: bool,
     ) -> Result<(), Stop> {
+        let itself = PlanExpr::Member(node.member);
         if weight == Weight::Decides && self.shown.contains(&node) {
-            return self.twig(above, Part::Repeated(node), Some(value), subtracted).map(drop);
+            let at = self.twig(above, Part::Repeated(node), Some(value), subtracted)?;
+            return self.tell_failure(at, value, (&itself, node));
         }
         let at = self.twig(above, Part::Member(node), Some(value), subtracted)?;
+        self.tell_failure(at, value, (&itself, node))?;
         if weight == Weight::Decides {
             self.shown.insert(node);
             self.ahead.push_back((at, Open::Node(node, value)));
@@ -324,6 +347,7 @@ impl<'a> Trying<'a, '_> {
         };
         let has_parts = !matches!(part, Part::Nil | Part::Itself(_));
         let at = self.twig(Some(above), part, Some(value), subtracted)?;
+        self.tell_failure(at, value, (expr, here))?;
         if has_parts && weight == Weight::Decides {
             self.ahead.push_back((at, Open::Expr(expr, here, value)));
         }
@@ -339,7 +363,7 @@ impl<'a> Trying<'a, '_> {
                 let of = Node { member: *relation, object: here.object };
                 let chosen = self.choose(of, Leads::ToTarget(targets), *quantifier, value)?;
                 if chosen.total == 0 {
-                    return self.twig(Some(at), Part::Empty, Some(Membership::Not), false).map(drop);
+                    self.twig(Some(at), Part::Empty, Some(Membership::Not), false)?;
                 }
                 self.rows(at, chosen, value)
             }
@@ -386,12 +410,17 @@ impl<'a> Trying<'a, '_> {
         let admitted = relation.admits(subject.kind, subject.member);
         let everybody = everybody(subject).filter(|everybody| relation.admits(everybody.kind, everybody.member));
         let mut is_named = false;
+        let mut ended = Vec::new();
         for named in [admitted.then_some(subject), everybody].into_iter().flatten() {
             self.budget.spend(1)?;
             let key = RowKey { relation: node.member, object: node.object, subject: named };
-            if let Some(found) = self.view.row(&key)? {
-                is_named = true;
-                self.row(at, key, found)?;
+            match self.with_ended.row(&key)? {
+                Some(found) if found.is_live(self.view.now()) => {
+                    is_named = true;
+                    self.row(at, key, found)?;
+                }
+                Some(found) => ended.push((key, found)),
+                None => {}
             }
         }
         let chosen = if relation.has_usersets {
@@ -403,12 +432,21 @@ impl<'a> Trying<'a, '_> {
             let part = Part::Unnamed { admitted: admitted || everybody.is_some() };
             self.twig(Some(at), part, Some(Membership::Not), false)?;
         }
+        self.ended(at, ended)?;
         self.rows(at, chosen, value)
+    }
+
+    /// Shows rows that would be there, had they not ended.
+    fn ended(&mut self, at: usize, rows: Vec<(RowKey, RowValue)>) -> Result<(), Stop> {
+        for (key, value) in rows {
+            self.twig(Some(at), Part::Ended(key, value), Some(Membership::Not), false)?;
+        }
+        Ok(())
     }
 
     fn row(&mut self, above: usize, key: RowKey, value: RowValue) -> Result<usize, Stop> {
         let worth = self.asker.ask_row(self.plan, self.view, (key, &value), self.budget)?;
-        let says = Some(worth.membership);
+        let says = says(&worth);
         self.twig(Some(above), Part::Row(key, value, worth), says, false)
     }
 
@@ -421,21 +459,31 @@ impl<'a> Trying<'a, '_> {
         value: Membership,
     ) -> Result<Chosen, Stop> {
         let mut of_rank: [Vec<Row>; 3] = Default::default();
-        let mut total = 0;
+        let (mut total, mut ended) = (0, Ended::default());
         let mut from = None;
         let one_is_enough = quantifier == Quantifier::Any && value == Membership::Member;
         // Bounded: each page goes on after the one before, and each row costs an edge.
         'pages: loop {
             let (rows, next) = match leads {
-                Leads::ToUserset => self.view.usersets(of.member, of.object, from, ROWS)?,
-                Leads::ToTarget(_) => self.view.subjects(of.member, of.object, from, ROWS)?,
+                Leads::ToUserset => self.with_ended.usersets(of.member, of.object, from, ROWS)?,
+                Leads::ToTarget(_) => self.with_ended.subjects(of.member, of.object, from, ROWS)?,
             };
             self.budget.spend(1 + rows.len() as u64)?;
             for (subject, stored) in rows {
                 let key = RowKey { relation: of.member, object: of.object, subject };
+                let is_shown_before = matches!(leads, Leads::ToUserset) && subject == self.asked.subject;
+                if !stored.is_live(self.view.now()) {
+                    if !is_shown_before {
+                        ended.total += 1;
+                        if ended.rows.len() < self.room.rows_max {
+                            ended.rows.push((key, stored));
+                        }
+                    }
+                    continue;
+                }
                 let target = match leads {
-                    // The row that names the subject itself is shown before.
-                    Leads::ToUserset if subject == self.asked.subject => continue,
+                    // The row that names the subject itself.
+                    Leads::ToUserset if is_shown_before => continue,
                     Leads::ToUserset => Some(subject.member),
                     Leads::ToTarget(targets) => self.plan.type_of(subject.member).and_then(|of| targets.of(of)),
                 };
@@ -480,16 +528,18 @@ impl<'a> Trying<'a, '_> {
         };
         let rows_max = if one_is_enough { 1 } else { self.room.rows_max };
         let rows: Vec<Row> = ordered.into_iter().flatten().take(rows_max).collect();
-        let total = if one_is_enough { rows.len() as u64 } else { total };
-        Ok(Chosen { rows, total })
+        if one_is_enough {
+            return Ok(Chosen { total: rows.len() as u64, rows, ended: Ended::default() });
+        }
+        Ok(Chosen { rows, total, ended })
     }
 
     /// Shows the chosen rows, what each leads to below it, and how many there are besides.
     fn rows(&mut self, at: usize, chosen: Chosen, value: Membership) -> Result<(), Stop> {
-        let Chosen { rows, total } = chosen;
-        let more = total - rows.len() as u64;
+        let Chosen { rows, total, ended } = chosen;
+        let more = total - rows.len() as u64 + (ended.total - ended.rows.len() as u64);
         for Row { key, stored, worth, led, rank } in rows {
-            let says = Some(worth.membership);
+            let says = says(&worth);
             let row = self.twig(Some(at), Part::Row(key, stored, worth), says, false)?;
             match led {
                 Led::To(node, says) => {
@@ -503,6 +553,7 @@ impl<'a> Trying<'a, '_> {
                 Led::NotAsked => {}
             }
         }
+        self.ended(at, ended.rows)?;
         if more > 0 {
             self.twig(Some(at), Part::More(more), None, false)?;
         }
@@ -535,9 +586,9 @@ impl<'a> Trying<'a, '_> {
         let mut below: Vec<Vec<usize>> = Vec::with_capacity(self.twigs.len());
         let mut bare: Vec<Option<Reasoned<'a>>> = Vec::with_capacity(self.twigs.len());
         for twig in self.twigs {
-            let Twig { value, subtracted, part, below: twigs } = twig;
+            let Twig { value, failed, subtracted, part, below: twigs } = twig;
             below.push(twigs);
-            bare.push(Some(Reasoned { depth: 0, value, subtracted, part }));
+            bare.push(Some(Reasoned { depth: 0, value, failed, subtracted, part }));
         }
         let mut steps = Vec::with_capacity(bare.len());
         let mut stack = vec![(0, 0)];
@@ -578,9 +629,22 @@ struct Row {
     rank: Membership,
 }
 
-/// Rows to be shown, out of so many.
+/// Rows to be shown, out of so many live ones.
 #[derive(Default)]
 struct Chosen {
     rows: Vec<Row>,
     total: u64,
+    ended: Ended,
+}
+
+/// Rows that have ended, out of so many.
+#[derive(Default)]
+struct Ended {
+    rows: Vec<(RowKey, RowValue)>,
+    total: u64,
+}
+
+/// A row's value by itself; none if its caveat fails.
+fn says(worth: &Worth) -> Option<Membership> {
+    if worth.failed.is_some() { None } else { Some(worth.membership) }
 }

@@ -86,10 +86,9 @@ impl Memo {
         self.frames.push(Frame { mark: self.interim.len(), low: NOTHING });
     }
 
-    /// Closes the node opened last with what was found, and settles what may now be settled. Says whether the node's
-    /// own answer is final.
-    pub(super) fn close(&mut self, node: Node, value: Membership) -> bool {
-        let Some(frame) = self.frames.pop() else { return false };
+    /// Closes the node opened last with what was found, and settles what may now be settled.
+    pub(super) fn close(&mut self, node: Node, value: Membership) {
+        let Some(frame) = self.frames.pop() else { return };
         let depth = u32::try_from(self.frames.len()).unwrap_or(NOTHING - 1);
         let leans_above = frame.low < depth;
         match value {
@@ -119,7 +118,6 @@ impl Memo {
                 self.entries.insert(node, Entry::Final(value));
             }
         }
-        value == Membership::Member || !leans_above
     }
 
     fn forget_interim(&mut self, mark: usize) {

@@ -9,6 +9,7 @@ mod budget;
 mod memo;
 mod trail;
 mod reasons;
+mod residue;
 mod ancestors;
 mod list_resources;
 mod list_subjects;
@@ -17,7 +18,7 @@ mod explain;
 mod near_misses;
 
 pub use ancestors::{Beneath, Heights, ancestors, subtree};
-pub use budget::{Budget, Error};
+pub use budget::{Budget, Error, Failure};
 pub use check::{Asked, Asker, Found, Worth, check};
 pub use expand::{Extent, Structure, expand};
 pub use explain::{Explanation, Part, Reasoned, Room, proof, tried};

@@ -263,7 +263,7 @@ impl Searching<'_> {
                 Ok(())
             }
             // With the row the question has no answer, so it is not allowed.
-            Err(Error::CaveatFailed { .. }) => Ok(()),
+            Err(Error::CaveatFailed(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -114,10 +114,10 @@ impl std::ops::Deref for Timed {
 struct Tally {
     conditional: AtomicU64,
     failed: AtomicU64,
-    /// Conditional answers that name a parameter which was not seen to decide.
-    too_many_names: AtomicU64,
-    /// Errors though no failing condition was seen to decide.
-    fails_needlessly: AtomicU64,
+    /// Conditional answers of which no condition decides by itself: only there may a parameter too many be named.
+    undecided: AtomicU64,
+    /// Errors alike.
+    undecided_failed: AtomicU64,
     with_an_end: AtomicU64,
 }
 
@@ -159,11 +159,11 @@ fn the_engine_agrees_with_the_oracle() {
     println!("{} decisions agree, in {batches} batches of {WORLDS_PER_BATCH} worlds", decided.load(Ordering::Relaxed));
     let told = |count: &AtomicU64| count.load(Ordering::Relaxed);
     println!(
-        "{} conditional ({} name a field that does not decide), {} errors ({} though no failure decides), {} with an end",
+        "{} conditional (of {} no condition decides by itself), {} errors (nor of {}), {} with an end",
         told(&tally.conditional),
-        told(&tally.too_many_names),
+        told(&tally.undecided),
         told(&tally.failed),
-        told(&tally.fails_needlessly),
+        told(&tally.undecided_failed),
         told(&tally.with_an_end)
     );
     for trouble in &troubles {
@@ -462,13 +462,13 @@ impl Batch<'_> {
             None => {
                 count(&self.tally.failed);
                 if fails == Fails::Perhaps {
-                    count(&self.tally.fails_needlessly);
+                    count(&self.tally.undecided_failed);
                 }
             }
             Some((Decision::Conditional, names)) => {
                 count(&self.tally.conditional);
                 if names != least {
-                    count(&self.tally.too_many_names);
+                    count(&self.tally.undecided);
                 }
             }
             Some((Decision::Allow | Decision::Deny, _)) => {}

@@ -6,7 +6,7 @@
 //! replays.
 
 use crate::agrees::Timed;
-use crate::caveats::Given;
+use crate::caveats::{Given, Outcome};
 use crate::engines::{TestEngine, question, refused, told, tuple, update, write_request};
 use crate::oracle::{Body, Flip, Form, Row, Subject, Truth, Tuple};
 use crate::worlds::{Asked, Mark, Rng, START, World, context, decision, number, random_given, seed};
@@ -28,7 +28,7 @@ fn explained(engine: &Engine, asked: &str) -> Explained {
 
 /// One step as a line.
 fn line(step: &ExplainStep) -> String {
-    let ExplainStep { depth, value, subtracted, part } = step;
+    let ExplainStep { depth, value, failed, subtracted, part } = step;
     let text = match part {
         ExplainPart::Member(member) => member.to_string(),
         ExplainPart::Repeated(member) => format!("again {member}"),
@@ -38,6 +38,7 @@ fn line(step: &ExplainStep) -> String {
             ([], None) => tuple.to_string(),
             (missing, failed) => format!("{tuple} lacks {missing:?} fails {failed:?}"),
         },
+        ExplainPart::Ended(tuple) => format!("ended {tuple}"),
         ExplainPart::Unnamed { admitted: true, .. } => "unnamed".to_owned(),
         ExplainPart::Unnamed { admitted: false, .. } => "not admitted".to_owned(),
         ExplainPart::Empty => "empty".to_owned(),
@@ -50,7 +51,8 @@ fn line(step: &ExplainStep) -> String {
     };
     let minus = if *subtracted { "- " } else { "" };
     let value = value.map_or(String::new(), |value| format!(" {}", value.as_str()));
-    format!("{}{minus}{text}{value}", "  ".repeat(*depth as usize))
+    let failed = failed.as_ref().map_or(String::new(), |why| format!(" FAILS: {why}"));
+    format!("{}{minus}{text}{value}{failed}", "  ".repeat(*depth as usize))
 }
 
 fn tree(found: &Explained) -> String {
@@ -127,11 +129,11 @@ impl Case<'_> {
             }
             depth = step.depth;
             let is_right = match &step.part {
-                ExplainPart::Member(member) | ExplainPart::Repeated(member) => self.is_said(member, step.value),
-                ExplainPart::Tuple { tuple, .. } => self.is_worth(tuple, step.value),
-                ExplainPart::Operator(_)
-                | ExplainPart::Arrow(_)
-                | ExplainPart::Unnamed { .. }
+                ExplainPart::Member(member) | ExplainPart::Repeated(member) => self.is_said(member, step),
+                ExplainPart::Tuple { tuple, failed, .. } => self.is_worth(tuple, step.value, failed.is_some()),
+                ExplainPart::Ended(tuple) => self.has_ended(tuple) && step.value == Some(Decision::Deny),
+                ExplainPart::Operator(_) | ExplainPart::Arrow(_) => step.value.is_some() != step.failed.is_some(),
+                ExplainPart::Unnamed { .. }
                 | ExplainPart::Empty
                 | ExplainPart::Userset(_)
                 | ExplainPart::Itself(_)
@@ -145,19 +147,30 @@ impl Case<'_> {
         }
     }
 
-    fn is_said(&self, member: &MemberOf, value: Option<Decision>) -> bool {
+    fn is_said(&self, member: &MemberOf, step: &ExplainStep) -> bool {
         let MemberOf { object, member } = member.clone();
         let asked = Question { object, permission: member, subject: self.question.subject.clone() };
-        // A value that only a failing caveat decides is conditional while combining.
-        let due = self.checked(&asked).map_or(Decision::Conditional, |answer| answer.decision);
-        value == Some(due)
+        // Where Check of the part fails, it has no value, and says why.
+        let due = self.checked(&asked).map(|answer| answer.decision);
+        step.value == due && step.failed.is_some() == due.is_none()
     }
 
     /// The tuple stands as it is shown, and its caveat says what is said of it.
-    fn is_worth(&self, shown: &RelationTuple, value: Option<Decision>) -> bool {
+    fn is_worth(&self, shown: &RelationTuple, value: Option<Decision>, failed: bool) -> bool {
         self.rows.iter().any(|(tuple, worth)| {
-            self.world.tuples.get(tuple).is_some_and(|mark| self.world.relation_tuple(tuple, mark) == *shown)
-                && value == Some(decision(*worth))
+            self.world.tuples.get(tuple).is_some_and(|mark| {
+                let outcome = mark.condition.as_ref().map(|condition| condition.evaluate(self.given, Flip::None));
+                let fails = outcome == Some(Outcome::Failed);
+                let due = if fails { None } else { Some(decision(*worth)) };
+                self.world.relation_tuple(tuple, mark) == *shown && value == due && failed == fails
+            })
+        })
+    }
+
+    /// The tuple is there as it is shown, and no more.
+    fn has_ended(&self, shown: &RelationTuple) -> bool {
+        self.world.tuples.iter().any(|(tuple, mark)| {
+            self.world.relation_tuple(tuple, mark) == *shown && mark.ends.is_some_and(|end| end <= START)
         })
     }
 
@@ -499,7 +512,8 @@ fn conditions_and_ends_are_told_with_their_tuples() {
     assert!(tree(&ends).contains("doc:1#brief@user:ann[expiration:2999-01-01T00:00:00Z] ALLOW"), "{}", tree(&ends));
     // What has ended is not there; and a tuple that must have an end is proposed with one.
     let ended = explained(&engine, "doc:1#brief@user:old");
-    assert_eq!(tree(&ended), "doc:1#brief DENY\n  unnamed DENY");
+    let shown = "doc:1#brief DENY\n  unnamed DENY\n  ended doc:1#brief@user:old[expiration:2001-01-01T00:00:00Z] DENY";
+    assert_eq!(tree(&ended), shown);
     let proposed = &near(&ended)[0];
     assert!(proposed.starts_with("+ doc:1#brief@user:old[expiration:"), "{proposed}");
     engine.touch([proposed.trim_start_matches("+ ")]);
@@ -517,7 +531,8 @@ fn a_failing_caveat_beside_what_decides_is_told() {
     assert_eq!(found.decision, Decision::Deny);
     assert_eq!(
         tree(&found),
-        "doc:1#p DENY\n  intersection DENY\n    doc:1#a DENY\n      unnamed DENY\n    doc:1#n CONDITIONAL"
+        "doc:1#p DENY\n  intersection DENY\n    doc:1#a DENY\n      unnamed DENY\n    doc:1#n FAILS: \
+         the caveat `divides` of `doc:1#n@user:rita` cannot be evaluated: division by zero in `10 / by`"
     );
     // With the tuple the question would fail, which is no allow.
     assert!(found.near_misses.is_empty());

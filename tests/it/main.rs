@@ -18,6 +18,7 @@ mod zed;
 mod worlds;
 
 mod agrees;
+mod order_of_writing;
 mod language;
 mod lists;
 mod contextual;

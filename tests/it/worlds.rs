@@ -140,7 +140,8 @@ pub struct Due {
     /// Parameters that a conditional answer must name: of conditions that decide it, whatever the others turn out to be
     /// in at least one way.
     pub least: Names,
-    /// Parameters that it may name: those that rows lack which can be reached at all.
+    /// Parameters that it may name: the same; or, where no condition decides by itself, those that rows lack which can be
+    /// reached at all.
     pub most: Names,
 }
 
@@ -148,7 +149,7 @@ pub struct Due {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fails {
     Never,
-    /// Conditions both lack parameters and fail, and none of those that fail was seen to decide.
+    /// No condition decides by itself; some that can be reached fail and some lack parameters.
     Perhaps,
     Always,
 }
@@ -237,6 +238,20 @@ impl World {
         }
         world.tuples.values_mut().for_each(|mark| mark.ends = None);
         world
+    }
+
+    /// A lasting world in which, without a context, one condition fails and another lacks a parameter.
+    pub fn entangled(rng: &mut Rng, prefix: &str) -> World {
+        // Bounded by chance alone: about one world in eight is such.
+        loop {
+            let world = World::lasting(rng, prefix);
+            let said = |condition: &Condition| condition.evaluate(&Given::new(), Flip::None);
+            let stand = || world.tuples.values().filter_map(|mark| mark.condition.as_ref()).map(said);
+            let fails = stand().any(|outcome| outcome == Outcome::Failed);
+            if fails && stand().any(|outcome| matches!(outcome, Outcome::Missing(_))) {
+                return world;
+            }
+        }
     }
 
     /// A world in which nothing ends and nothing hangs on a condition.
@@ -529,24 +544,19 @@ impl World {
                 }
                 let at = |way: usize| ways[way][asked.object][asked.member];
                 let decides = |n: usize| (0..ways.len()).any(|way| at(way) != at(way ^ (1 << n)));
-                let (mut least, mut most, mut failed, mut failure_decides) = (0, 0, false, false);
-                for n in 0..unknown.len() {
-                    let is_reached = reached[asked.object] & (1 << n) != 0;
-                    match lacked(n) {
-                        Some(names) => {
-                            most |= if is_reached { names } else { 0 };
-                            least |= if decides(n) { names } else { 0 };
-                        }
-                        None => {
-                            failed |= is_reached;
-                            failure_decides |= decides(n);
-                        }
-                    }
+                let deciding: Vec<usize> = (0..unknown.len()).filter(|n| decides(*n)).collect();
+                let names = |of: &[usize]| of.iter().filter_map(|n| lacked(*n)).fold(0, |names, more| names | more);
+                let fails = |of: &[usize]| of.iter().any(|n| lacked(*n).is_none());
+                if !deciding.is_empty() {
+                    let (names, fails) = (names(&deciding), fails(&deciding));
+                    let fails = if fails { Fails::Always } else { Fails::Never };
+                    return (asked, Due { truth, fails, least: names, most: names });
                 }
-                let fails = match (failed, most != 0) {
+                let near: Vec<usize> = (0..unknown.len()).filter(|n| reached[asked.object] & (1 << n) != 0).collect();
+                let (least, most) = (0, names(&near));
+                let fails = match (fails(&near), most != 0) {
                     (false, _) => Fails::Never,
                     (true, false) => Fails::Always,
-                    (true, true) if failure_decides => Fails::Always,
                     (true, true) => Fails::Perhaps,
                 };
                 (asked, Due { truth, fails, least, most })
