@@ -1,6 +1,7 @@
 //! Options that several commands share: which server, at which point in time, with what beside a write.
 
 use super::exit::Failure;
+use super::input::Strict;
 use crate::api::client::{At, Client, Under};
 use crate::engine::Metadata;
 use crate::model::{Context, Precondition, RelationTuple, Timestamp, TupleFilter};
@@ -115,7 +116,7 @@ fn read_context(given: &str) -> Result<Context, Failure> {
             .map_err(|error| Failure::usage(format!("cannot read the context from `{file}`: {error}")))?,
         None => given.to_owned(),
     };
-    serde_json::from_str(&text).map_err(|error| {
+    serde_json::from_str(&text).map(|Strict(context)| context).map_err(|error| {
         Failure::usage(format!("the context is not a JSON object: {error}"))
             .with_hint("such as --context '{\"user_ip\": \"10.1.2.3\"}'")
     })

@@ -51,10 +51,15 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    pub fn start_with(more: &[&str]) -> Server {
         let data = tempfile::tempdir().expect("a folder");
         let mut child = procura()
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data.path())
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
@@ -63,6 +68,10 @@ impl Server {
         let ready: Value = serde_json::from_str(&line).expect("JSON");
         let address = ready["address"].as_str().expect("an address").to_owned();
         Server { child, address, _data: data }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     pub fn ask<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {

@@ -38,6 +38,7 @@ mod watch;
 mod bulk_io;
 mod hierarchy;
 mod cli;
+mod validation_files;
 mod lists_wire;
 mod trees_wire;
 mod hierarchy_wire;

@@ -4,6 +4,7 @@
 //! its place, or is named in the output as not checked.
 
 mod file;
+mod scalar;
 mod assertion;
 mod expected;
 mod record;
@@ -157,7 +158,7 @@ fn run_file(path: &Path, place: &Where, record: bool) -> Result<Report, Failure>
         Ok(schema) => schema,
         Err(wrongs) => return Ok(Report { wrongs, ..Report::default() }),
     };
-    let world = World::open(place, file.now)?;
+    let world = World::open(place, file.now, file.sets_time())?;
     let wrongs = match load(&world, &schema, &name, &text, &file) {
         Ok(()) => {
             let mut report = ask(&world, &file)?;

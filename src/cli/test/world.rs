@@ -5,10 +5,11 @@
 use super::assertion::Assertion;
 use crate::api::client::{Ask, At, Client, ClientError, ListPage, SubjectsOf, Under};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::input::Parsed;
 use crate::cli::reach::connect;
 use crate::engine::{
-    self, CheckOptions, Collector, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, Situation, SubjectRow,
-    WriteSchema, WriteTuples,
+    self, CheckOptions, Clock as _, Collector, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, Situation,
+    SubjectRow, SystemClock, WriteSchema, WriteTuples,
 };
 use crate::model::{
     Cancel, Consistency, Decision, Limits, Question, RelationTuple, Timestamp, TupleUpdate, UpdateKind, Witness,
@@ -26,7 +27,7 @@ pub enum Where {
 
 /// An empty store, a way to ask it, and its clock.
 pub struct World {
-    /// By which everything is judged that names no time of its own; `None` is the present.
+    /// By which everything is judged that names no time of its own; `None` leaves it to a running server.
     now: Option<Timestamp>,
     asked: Asked,
 }
@@ -78,9 +79,20 @@ impl From<ClientError> for Refusal {
 }
 
 impl World {
-    /// An empty one. A running server that already has a schema is refused.
-    pub fn open(place: &Where, now: Option<Timestamp>) -> Result<World, Failure> {
-        Ok(World { now, asked: Asked::open(place)? })
+    /// An empty one, whose clock stands at `now` or at the present, read once. A running server that already has a
+    /// schema is refused, and one that lets nobody set the time where `sets_time` says that the file does.
+    pub fn open(place: &Where, now: Option<Timestamp>, sets_time: bool) -> Result<World, Failure> {
+        let asked = Asked::open(place)?;
+        let stands = now.unwrap_or_else(|| SystemClock.now());
+        let now = match &asked {
+            Asked::InProcess { .. } | Asked::Spawned { .. } => Some(stands),
+            Asked::Running { client } if sets_time => {
+                may_set_time(client, stands)?;
+                Some(stands)
+            }
+            Asked::Running { .. } => None,
+        };
+        Ok(World { now, asked })
     }
 
     /// What everything is asked under that names nothing of its own.
@@ -276,6 +288,23 @@ impl Asked {
                 Ok(Asked::Running { client })
             }
         }
+    }
+}
+
+/// Refuses a server that would refuse every question of a file, before anything is written to it. An empty one has no
+/// answer yet, but it tells whether the time was the reason.
+fn may_set_time(client: &Client, at: Timestamp) -> Result<(), Failure> {
+    let question = Question::parsed("x:x#x@x:x").map_err(|error| Failure::usage(error.message))?;
+    let ask = Ask { under: Under { clock: Some(at), ..Under::default() }, explain: false };
+    match client.check_under(&question, &ask) {
+        Err(error) if error.facts.iter().any(|(key, value)| key == "field" && value == "clock") => Err(Failure::new(
+            Exit::Refused,
+            "the file sets the time (`now:` or `at`), and the server lets nobody set it",
+        )
+        .with_hint("start it with --test-clock on a fresh folder, or use --server spawn")),
+        Err(error) if error.reason == "NO_SCHEMA" => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
     }
 }
 
