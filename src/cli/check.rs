@@ -6,8 +6,8 @@ use super::exit::{Exit, Failure};
 use super::input::{Item, read_items};
 use super::output::{Output, decision as coloured};
 use super::reach::{Given, Server, When};
-use super::witness;
-use crate::api::client::{Ask, Checked, ClientError, Said};
+use super::{explain, witness};
+use crate::api::client::{Ask, At, Checked, Client, ClientError, Said, Under};
 use crate::model::{Decision, Limits, Question};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -28,6 +28,9 @@ Several questions are answered at one revision.
 Exit codes: 0 all ALLOW, 1 some DENY, 3 some CONDITIONAL and none DENY,
 4 some could not be answered.";
 
+/// Denied questions that are explained, each with a call of its own.
+const DENIES_EXPLAINED_MAX: usize = 20;
+
 /// Ask whether a subject has a permission on an object
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -38,10 +41,11 @@ pub struct Check {
     /// A file with one question per line, `-` for standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Show one path by which an answer is ALLOW: as a tree, or with `=line` in one line
+    /// Show one path by which an answer is ALLOW: as a tree, or with `=line` in one line. Of a DENY, show what takes the
+    /// permission away, if it is that
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "tree")]
-    explain: Option<Explain>,
+    explain: Option<Shown>,
     #[command(flatten)]
     given: Given,
     #[command(flatten)]
@@ -51,7 +55,7 @@ pub struct Check {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Explain {
+enum Shown {
     Tree,
     Line,
 }
@@ -93,8 +97,17 @@ impl Check {
                 format!("the server answered {} of {} questions", answers.len(), questions.len()),
             ));
         }
+        let mut explained = 0;
         for (question, answer) in questions.iter().zip(&answers) {
-            self.print(question, answer, (&token, historical), output)?;
+            let is_denied = answer.as_ref().is_ok_and(|said| said.decision == Decision::Deny);
+            let denied = match self.explain {
+                Some(_) if is_denied && explained < DENIES_EXPLAINED_MAX => {
+                    explained += 1;
+                    denied(&client, question, &ask.under, &token)
+                }
+                Some(_) | None => None,
+            };
+            self.print(question, answer, denied.as_ref(), (&token, historical), output)?;
         }
         if historical {
             output.note("this answer is historical: newer revisions exist");
@@ -106,11 +119,12 @@ impl Check {
         &self,
         question: &Question,
         answer: &Answer,
+        denied: Option<&Denied>,
         (token, historical): (&str, bool),
         output: &mut Output,
     ) -> Result<(), Failure> {
         if output.is_json() {
-            return Ok(output.value(&json_of(question, answer, (token, historical)))?);
+            return Ok(output.value(&json_of(question, answer, denied, (token, historical)))?);
         }
         let asked = text_of(question);
         match answer {
@@ -123,11 +137,15 @@ impl Check {
                     output.line(format_args!("  until {end} at least"))?;
                 }
                 match (self.explain, decision, found) {
-                    (Some(Explain::Tree), Decision::Allow, Some(found)) => output.line(witness::tree(found, "  "))?,
-                    (Some(Explain::Line), Decision::Allow, Some(found)) => {
+                    (Some(Shown::Tree), Decision::Allow, Some(found)) => output.line(witness::tree(found, "  "))?,
+                    (Some(Shown::Line), Decision::Allow, Some(found)) => {
                         output.line(format_args!("  because {}", witness::line(found)))?;
                     }
-                    (Some(_), Decision::Deny, _) => output.line("  because no path allows it")?,
+                    (Some(_), Decision::Deny, _) => {
+                        for line in denied_lines(denied) {
+                            output.line(format_args!("  {line}"))?;
+                        }
+                    }
                     (Some(_), Decision::Allow | Decision::Conditional, _) | (None, _, _) => {}
                 }
             }
@@ -137,6 +155,38 @@ impl Check {
             }
         }
         Ok(())
+    }
+}
+
+/// Why a question is denied: what takes away what the rest would give, each with tuples by which it holds. Empty where
+/// nothing does.
+type Denied = Vec<(String, Vec<String>)>;
+
+/// Asks why, at the revision of the answer. `None` where that cannot be told of that very answer.
+fn denied(client: &Client, question: &Question, under: &Under, token: &str) -> Option<Denied> {
+    let under = Under { at: At::AtExactSnapshot(token.to_owned()), ..under.clone() };
+    let explained = client.explain(question, &under).ok()?;
+    let taken_away = explain::taken_away(&explained.steps);
+    let is_told = !taken_away.is_empty() || !explained.truncated;
+    (explained.decision == Decision::Deny && is_told).then_some(taken_away)
+}
+
+fn denied_lines(denied: Option<&Denied>) -> Vec<String> {
+    match denied {
+        None => vec!["because no path allows it, or something takes it away: `procura explain` tells".to_owned()],
+        Some(taken_away) if taken_away.is_empty() => vec!["because no path allows it".to_owned()],
+        Some(taken_away) => {
+            let line = |(named, tuples): &(String, Vec<String>)| {
+                const SHOWN_MAX: usize = 4;
+                let mut shown: Vec<&str> = tuples.iter().take(SHOWN_MAX).map(String::as_str).collect();
+                if tuples.len() > SHOWN_MAX {
+                    shown.push("…");
+                }
+                let by = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(" → ")) };
+                format!("because {named} takes it away{by}")
+            };
+            taken_away.iter().map(line).collect()
+        }
     }
 }
 
@@ -158,7 +208,7 @@ fn text_of(question: &Question) -> String {
     format!("{}#{}@{}", question.object, question.permission, question.subject)
 }
 
-fn json_of(question: &Question, answer: &Answer, (token, historical): (&str, bool)) -> Value {
+fn json_of(question: &Question, answer: &Answer, denied: Option<&Denied>, (token, historical): (&str, bool)) -> Value {
     let question = text_of(question);
     match answer {
         Ok(Said { decision, witness: found, missing, valid_until }) => json!({
@@ -167,6 +217,9 @@ fn json_of(question: &Question, answer: &Answer, (token, historical): (&str, boo
             "token": token,
             "historical": historical,
             "witness": found.as_ref().map(witness::json),
+            "taken_away": denied.map(|all| {
+                all.iter().map(|(named, tuples)| json!({"by": named, "tuples": tuples})).collect::<Vec<_>>()
+            }),
             "missing_context": missing,
             "valid_until": valid_until.map(|end| end.to_string()),
         }),

@@ -141,6 +141,67 @@ fn tree(steps: &[ExplainStep], decision: Decision) -> String {
     shape.drawn(&texts, 0)
 }
 
+/// What takes away what the rest would give: the subtracted parts that hold where what they are taken from is not denied,
+/// each by its name, with tuples by which it holds as far as the tree shows them.
+pub fn taken_away(steps: &[ExplainStep]) -> Vec<(String, Vec<String>)> {
+    let shape = Shape::new(steps.iter().map(|step| step.depth));
+    let value = |at: usize| steps.get(at).and_then(|step| step.value);
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for (at, step) in steps.iter().enumerate().filter(|(_, step)| step.subtracted) {
+        let is_taken_from = shape.parent(at).is_some_and(|parent| value(parent + 1) != Some(Decision::Deny));
+        if step.value != Some(Decision::Allow) || !shape.is_later_child(at) || !is_taken_from {
+            continue;
+        }
+        let below = steps.get(at..shape.end(at)).unwrap_or_default();
+        let mut tuples: Vec<String> = below.iter().filter_map(held_tuple).collect();
+        let named = match &step.part {
+            ExplainPart::Member(_) | ExplainPart::Repeated(_) | ExplainPart::Arrow(_) | ExplainPart::Itself(_) => {
+                bare_text(&step.part)
+            }
+            // What has no name is told by what holds in it.
+            ExplainPart::Operator(_)
+            | ExplainPart::Tuple { .. }
+            | ExplainPart::Unnamed { .. }
+            | ExplainPart::Empty
+            | ExplainPart::Userset(_)
+            | ExplainPart::Nil
+            | ExplainPart::Excluded(_)
+            | ExplainPart::More { .. }
+            | ExplainPart::Cut => below
+                .iter()
+                .find(|step| step.value == Some(Decision::Allow) && matches!(step.part, ExplainPart::Member(_)))
+                .map_or_else(|| "what is subtracted".to_owned(), |step| bare_text(&step.part)),
+        };
+        match found.iter_mut().find(|(name, _)| *name == named) {
+            Some((_, known)) => {
+                tuples.retain(|tuple| !known.contains(tuple));
+                known.append(&mut tuples);
+            }
+            None => found.push((named, tuples)),
+        }
+    }
+    found
+}
+
+fn held_tuple(step: &ExplainStep) -> Option<String> {
+    match &step.part {
+        ExplainPart::Tuple { tuple, .. } if step.value == Some(Decision::Allow) => Some(tuple.to_string()),
+        ExplainPart::Tuple { .. }
+        | ExplainPart::Member(_)
+        | ExplainPart::Repeated(_)
+        | ExplainPart::Operator(_)
+        | ExplainPart::Arrow(_)
+        | ExplainPart::Unnamed { .. }
+        | ExplainPart::Empty
+        | ExplainPart::Userset(_)
+        | ExplainPart::Itself(_)
+        | ExplainPart::Nil
+        | ExplainPart::Excluded(_)
+        | ExplainPart::More { .. }
+        | ExplainPart::Cut => None,
+    }
+}
+
 fn is_said_with_its_child(part: &ExplainPart) -> bool {
     matches!(part, ExplainPart::Member(_) | ExplainPart::Arrow(_))
 }
