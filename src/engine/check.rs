@@ -84,7 +84,7 @@ impl Engine {
             .map_err(|error| resolver.told(error))?;
         let decision = decided(found.membership);
         let witness = match decision {
-            Decision::Allow => options.explain.then(|| resolver.witness(&found.trail)).transpose()?,
+            Decision::Allow => options.explain.then(|| resolver.witness(view, &found.trail)).transpose()?,
             Decision::Conditional | Decision::Deny => None,
         };
         let (missing, valid_until) = (found.missing, found.valid_until);

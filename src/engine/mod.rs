@@ -42,7 +42,7 @@ pub use replace_subjects::{ReplaceSubjects, Replaced, TupleSubject};
 pub use situation::Situation;
 pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
-pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples};
+pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples, Written};
 
 use crate::model::{ConsistencyToken, Limits, Revision, Timestamp};
 use crate::store::Store;
