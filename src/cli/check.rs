@@ -5,7 +5,7 @@
 use super::exit::{Exit, Failure};
 use super::input::{Item, read_items};
 use super::output::{Output, decision as coloured};
-use super::reach::{Given, Server, When};
+use super::reach::{Given, Server, When, note_context};
 use super::{explain, witness};
 use crate::api::client::{Ask, At, Checked, Client, ClientError, Said, Under};
 use crate::model::{Decision, Limits, Question};
@@ -78,8 +78,9 @@ impl Check {
         if questions.is_empty() {
             return Err(Failure::usage("no question: the input holds only blank lines and comments"));
         }
-        let client = self.server.connect()?;
         let ask = Ask { under: self.given.under(&self.when)?, explain: self.explain.is_some() };
+        let client = self.server.connect()?;
+        note_context(&client, &ask.under, output);
         let (answers, token, historical): (Vec<Answer>, String, bool) = match questions.as_slice() {
             [question] => {
                 let Checked { decision, token, historical, witness, missing, valid_until } =
@@ -152,6 +153,9 @@ impl Check {
             Err(error) => {
                 output.line(format_args!("ERROR {asked}"))?;
                 output.line(format_args!("  {} [{} {}]", error.message, error.code, error.reason))?;
+                if let Some(hint) = error.fact("hint") {
+                    output.line(format_args!("  hint: {hint}"))?;
+                }
             }
         }
         Ok(())
@@ -175,18 +179,7 @@ fn denied_lines(denied: Option<&Denied>) -> Vec<String> {
     match denied {
         None => vec!["because no path allows it, or something takes it away: `procura explain` tells".to_owned()],
         Some(taken_away) if taken_away.is_empty() => vec!["because no path allows it".to_owned()],
-        Some(taken_away) => {
-            let line = |(named, tuples): &(String, Vec<String>)| {
-                const SHOWN_MAX: usize = 4;
-                let mut shown: Vec<&str> = tuples.iter().take(SHOWN_MAX).map(String::as_str).collect();
-                if tuples.len() > SHOWN_MAX {
-                    shown.push("…");
-                }
-                let by = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(" → ")) };
-                format!("because {named} takes it away{by}")
-            };
-            taken_away.iter().map(line).collect()
-        }
+        Some(taken_away) => explain::taken_away_lines(taken_away),
     }
 }
 
@@ -217,15 +210,18 @@ fn json_of(question: &Question, answer: &Answer, denied: Option<&Denied>, (token
             "token": token,
             "historical": historical,
             "witness": found.as_ref().map(witness::json),
-            "taken_away": denied.map(|all| {
-                all.iter().map(|(named, tuples)| json!({"by": named, "tuples": tuples})).collect::<Vec<_>>()
-            }),
+            "taken_away": denied.map(|taken_away| explain::taken_away_json(taken_away)),
             "missing_context": missing,
             "valid_until": valid_until.map(|end| end.to_string()),
         }),
         Err(error) => json!({
             "question": question,
-            "error": {"code": error.code, "reason": error.reason, "message": error.message},
+            "error": {
+                "code": error.code,
+                "reason": error.reason,
+                "message": error.message,
+                "hint": error.fact("hint"),
+            },
             "token": token,
             "historical": historical,
         }),

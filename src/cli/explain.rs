@@ -5,7 +5,7 @@
 use super::exit::{Exit, Failure};
 use super::input::read_texts;
 use super::output::{Output, decision as coloured};
-use super::reach::{Given, Server, When};
+use super::reach::{Given, Server, When, note_context};
 use super::tree::Shape;
 use crate::api::client::Explained;
 use crate::model::{Decision, ExplainPart, ExplainStep, NearMiss, NearMissKind, Operator, Question};
@@ -45,8 +45,10 @@ impl Explain {
         let Some(question) = items.into_iter().next().map(|item| item.value) else {
             return Err(Failure::usage("no question was given"));
         };
+        let under = self.given.under(&self.when)?;
         let client = self.server.connect()?;
-        let explained = client.explain(&question, &self.given.under(&self.when)?)?;
+        note_context(&client, &under, output);
+        let explained = client.explain(&question, &under)?;
         if output.is_json() {
             output.value(&json_of(&question, &explained))?;
         } else {
@@ -181,6 +183,25 @@ pub fn taken_away(steps: &[ExplainStep]) -> Vec<(String, Vec<String>)> {
         }
     }
     found
+}
+
+/// Each in a line, with a few of its tuples.
+pub fn taken_away_lines(taken_away: &[(String, Vec<String>)]) -> Vec<String> {
+    const SHOWN_MAX: usize = 4;
+    let line = |(named, tuples): &(String, Vec<String>)| {
+        let mut shown: Vec<&str> = tuples.iter().take(SHOWN_MAX).map(String::as_str).collect();
+        if tuples.len() > SHOWN_MAX {
+            shown.push("…");
+        }
+        let by = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) };
+        format!("because {named} takes it away{by}")
+    };
+    taken_away.iter().map(line).collect()
+}
+
+/// The same for machines, with all its tuples.
+pub fn taken_away_json(taken_away: &[(String, Vec<String>)]) -> Value {
+    taken_away.iter().map(|(named, tuples)| json!({"by": named, "tuples": tuples})).collect()
 }
 
 fn held_tuple(step: &ExplainStep) -> Option<String> {

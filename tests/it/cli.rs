@@ -11,7 +11,7 @@ pub fn procura() -> Command {
     command
 }
 
-fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Output {
+pub fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Output {
     procura().args(arguments).output().expect("the binary runs")
 }
 

@@ -38,6 +38,8 @@ mod watch;
 mod bulk_io;
 mod hierarchy;
 mod cli;
+mod cli_says;
+mod readme;
 mod validation_files;
 mod lists_wire;
 mod trees_wire;

@@ -3,16 +3,16 @@
 //! INVARIANT: every file starts in an empty store, and what was started for it is gone when its world is dropped.
 
 use super::assertion::Assertion;
-use crate::api::client::{Ask, At, Client, ClientError, ListPage, SubjectsOf, Under};
+use crate::api::client::{Ask, At, Checked, Client, ClientError, ListPage, Said, SubjectsOf, Under};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::input::Parsed;
 use crate::cli::reach::connect;
 use crate::engine::{
-    self, CheckOptions, Clock as _, Collector, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, Situation,
-    SubjectRow, SystemClock, WriteSchema, WriteTuples,
+    self, Answer, CheckOptions, Clock as _, Collector, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic,
+    Situation, SubjectRow, SystemClock, WriteSchema, WriteTuples,
 };
 use crate::model::{
-    Cancel, Consistency, Decision, Limits, Question, RelationTuple, Timestamp, TupleUpdate, UpdateKind, Witness,
+    Cancel, Consistency, Decision, ExplainStep, Limits, Question, RelationTuple, Timestamp, TupleUpdate, UpdateKind,
 };
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -54,19 +54,22 @@ impl Drop for Server {
 #[derive(Clone)]
 pub struct Refusal {
     pub message: String,
+    /// Stable, in upper case.
+    pub reason: Box<str>,
     pub hint: Option<String>,
     pub diagnostics: Vec<SchemaDiagnostic>,
     /// The field the refusal names, as the API writes it.
-    field: Option<String>,
+    field: Option<Box<str>>,
 }
 
 impl From<engine::Error> for Refusal {
     fn from(error: engine::Error) -> Refusal {
         Refusal {
             message: error.message.clone(),
+            reason: error.reason.into(),
             hint: error.hint.clone(),
             diagnostics: error.diagnostics.clone(),
-            field: error.facts.iter().find(|(key, _)| *key == "field").map(|(_, field)| field.clone()),
+            field: error.facts.iter().find(|(key, _)| *key == "field").map(|(_, field)| field.as_str().into()),
         }
     }
 }
@@ -74,7 +77,8 @@ impl From<engine::Error> for Refusal {
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Refusal {
         let fact = |wanted: &str| error.facts.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.clone());
-        Refusal { hint: fact("hint"), field: fact("field"), message: error.message, diagnostics: error.diagnostics }
+        let (hint, field) = (fact("hint"), fact("field").map(Into::into));
+        Refusal { hint, field, message: error.message, reason: error.reason.into(), diagnostics: error.diagnostics }
     }
 }
 
@@ -250,17 +254,39 @@ impl World {
         Ok(rows)
     }
 
-    /// The path of an allow; `None` where there is none to show.
-    pub fn witness(&self, assertion: &Assertion) -> Option<Witness> {
+    /// One answer with all that is said of it; `None` where it cannot be had again.
+    pub fn said(&self, assertion: &Assertion) -> Option<Said> {
         let question = &assertion.question;
         match &self.asked {
             Asked::InProcess { engine, .. } => {
-                engine.check(question, &self.options(assertion, true)).ok().and_then(|said| said.answer.witness)
+                let answer = engine.check(question, &self.options(assertion, true)).ok()?.answer;
+                let Answer { decision, witness, missing, valid_until, edges: _ } = answer;
+                Some(Said { decision, witness, missing, valid_until })
             }
             Asked::Spawned { client, .. } | Asked::Running { client } => {
-                client.check_under(question, &self.ask(assertion, true)).ok().and_then(|checked| checked.witness)
+                let checked = client.check_under(question, &self.ask(assertion, true)).ok()?;
+                let Checked { decision, token: _, historical: _, witness, missing, valid_until } = checked;
+                Some(Said { decision, witness, missing, valid_until })
             }
         }
+    }
+
+    /// What was tried for an answer that is no allow; `None` where it cannot be told whole.
+    pub fn tried(&self, assertion: &Assertion) -> Option<Vec<ExplainStep>> {
+        let question = &assertion.question;
+        let (steps, truncated) = match &self.asked {
+            Asked::InProcess { engine, .. } => {
+                let situation = self.options(assertion, false).situation;
+                let request = engine::Explain { question: question.clone(), situation };
+                let explained = engine.explain(&request, &Cancel::default()).ok()?;
+                (explained.steps, explained.truncated)
+            }
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                let explained = client.explain(question, &self.ask(assertion, false).under).ok()?;
+                (explained.steps, explained.truncated)
+            }
+        };
+        (!truncated).then_some(steps)
     }
 }
 
