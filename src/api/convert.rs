@@ -876,7 +876,7 @@ fn step(place: Place<'_>, message: wire::WitnessStep) -> Result<Step, Refusal> {
             let member = relation_name(place.field("member"), member)?;
             Step::Member { depth, object: object(place.field("object"), on)?, member }
         }
-        Some(Said::Tuple(message)) => Step::Tuple { depth, tuple: tuple(place.field("tuple"), Some(message))?.key },
+        Some(Said::Tuple(message)) => Step::Tuple { depth, tuple: tuple(place.field("tuple"), Some(message))? },
         Some(Said::Itself(who)) => Step::Itself { depth, subject: subject(place.field("itself"), Some(who))? },
         Some(Said::Excluded(wire::WitnessMember { object: on, member })) => {
             let place = place.field("excluded");
@@ -1230,7 +1230,7 @@ mod tests {
     fn any_step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (0..9u32, any_object(), name()).prop_map(|(depth, object, member)| Step::Member { depth, object, member }),
-            (0..9u32, any_key()).prop_map(|(depth, tuple)| Step::Tuple { depth, tuple }),
+            (0..9u32, any_tuple()).prop_map(|(depth, tuple)| Step::Tuple { depth, tuple }),
             (0..9u32, any_subject()).prop_map(|(depth, subject)| Step::Itself { depth, subject }),
             (0..9u32, any_object(), name()).prop_map(|(depth, object, permission)| Step::Excluded {
                 depth,

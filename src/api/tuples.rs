@@ -11,7 +11,7 @@ use super::stream::{Told, told, within};
 use super::wire::{self, tuple_service_server::TupleService};
 use crate::engine::{
     DeleteSubtree, DeleteTuples, Deleted, ExportBatch, ExportTuples, ImportBatch, ImportMode, Imported, Metadata,
-    ReadTuples, Replaced, TupleExporter, TupleReader, TupleRow, WriteTuples,
+    ReadTuples, Replaced, TupleExporter, TupleReader, TupleRow, WriteTuples, Written,
 };
 use crate::model::RelationTuple;
 use std::pin::Pin;
@@ -34,12 +34,17 @@ impl TupleService for Tuples {
         let limits = self.0.limits().clone();
         let written = self.0.run(Lane::Write, move |engine, _| {
             let wire::WriteTuplesRequest { updates, preconditions, metadata } = request.into_inner();
-            let revision = engine.write_tuples(WriteTuples {
+            let Written { revision, created, replaced, deleted } = engine.write_tuples_counted(WriteTuples {
                 updates: convert::updates(updates, &limits)?,
                 preconditions: convert::preconditions(preconditions, &limits)?,
                 metadata: convert::metadata(metadata, &limits)?,
             })?;
-            Ok(wire::WriteTuplesResponse { written_at: Some(engine.token(revision).into()) })
+            Ok(wire::WriteTuplesResponse {
+                written_at: Some(engine.token(revision).into()),
+                created_count: created,
+                replaced_count: replaced,
+                deleted_count: deleted,
+            })
         });
         Ok(Response::new(written.await?))
     }

@@ -6,10 +6,10 @@ use super::acting::{ActingFor, add_json, chain_text, denial_text};
 use super::exit::{Exit, Failure};
 use super::input::{Item, read_items};
 use super::output::{Output, decision as coloured};
-use super::reach::{Given, Server, When};
-use super::witness;
-use crate::api::client::{Ask, Checked, ClientError, Said};
-use crate::model::{Decision, Limits, Question};
+use super::reach::{Given, Server, When, note_context};
+use super::{explain, witness};
+use crate::api::client::{Ask, At, Checked, Client, ClientError, Said, Under};
+use crate::model::{Acting, Decision, Limits, Question};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -31,6 +31,9 @@ Several questions are answered at one revision.
 Exit codes: 0 all ALLOW, 1 some DENY, 3 some CONDITIONAL and none DENY,
 4 some could not be answered.";
 
+/// Denied questions that are explained, each with a call of its own.
+const DENIES_EXPLAINED_MAX: usize = 20;
+
 /// Ask whether a subject has a permission on an object
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -41,10 +44,11 @@ pub struct Check {
     /// A file with one question per line, `-` for standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Show one path by which an answer is ALLOW: as a tree, or with `=line` in one line
+    /// Show one path by which an answer is ALLOW: as a tree, or with `=line` in one line. Of a DENY, show what takes the
+    /// permission away, if it is that
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "tree")]
-    explain: Option<Explain>,
+    explain: Option<Shown>,
     #[command(flatten)]
     acting: ActingFor,
     #[command(flatten)]
@@ -56,7 +60,7 @@ pub struct Check {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Explain {
+enum Shown {
     Tree,
     Line,
 }
@@ -79,9 +83,10 @@ impl Check {
         if questions.is_empty() {
             return Err(Failure::usage("no question: the input holds only blank lines and comments"));
         }
-        let client = self.server.connect()?;
         let under = self.given.under(&self.when)?;
         let ask = Ask { under, acting: self.acting.acting()?, explain: self.explain.is_some() };
+        let client = self.server.connect()?;
+        note_context(&client, &ask.under, output);
         let (answers, token, historical): (Vec<Answer>, String, bool) = match questions.as_slice() {
             [question] => {
                 let Checked { decision, token, historical, witness, missing, valid_until, denial, chain } =
@@ -100,8 +105,18 @@ impl Check {
                 format!("the server answered {} of {} questions", answers.len(), questions.len()),
             ));
         }
+        let mut explained = 0;
         for (question, answer) in questions.iter().zip(&answers) {
-            self.print(question, answer, (&token, historical), output)?;
+            // Why a chain denies is said with the answer.
+            let is_denied = answer.as_ref().is_ok_and(|said| said.decision == Decision::Deny && said.denial.is_none());
+            let denied = match self.explain {
+                Some(_) if is_denied && explained < DENIES_EXPLAINED_MAX => {
+                    explained += 1;
+                    denied(&client, question, &ask.under, &token)
+                }
+                Some(_) | None => None,
+            };
+            self.print(question, answer, denied.as_ref(), (&token, historical), output)?;
         }
         if historical {
             output.note("this answer is historical: newer revisions exist");
@@ -113,11 +128,12 @@ impl Check {
         &self,
         question: &Question,
         answer: &Answer,
+        denied: Option<&Denied>,
         (token, historical): (&str, bool),
         output: &mut Output,
     ) -> Result<(), Failure> {
         if output.is_json() {
-            return Ok(output.value(&json_of(question, answer, (token, historical)))?);
+            return Ok(output.value(&json_of(question, answer, denied, (token, historical)))?);
         }
         let asked = text_of(question);
         match answer {
@@ -136,21 +152,49 @@ impl Check {
                     output.line(format_args!("  until {end} at least"))?;
                 }
                 match (self.explain, decision, found) {
-                    (Some(Explain::Tree), Decision::Allow, Some(found)) => output.line(witness::tree(found, "  "))?,
-                    (Some(Explain::Line), Decision::Allow, Some(found)) => {
+                    (Some(Shown::Tree), Decision::Allow, Some(found)) => output.line(witness::tree(found, "  "))?,
+                    (Some(Shown::Line), Decision::Allow, Some(found)) => {
                         output.line(format_args!("  because {}", witness::line(found)))?;
                     }
                     (Some(_), Decision::Deny, _) if denial.is_some() => {}
-                    (Some(_), Decision::Deny, _) => output.line("  because no path allows it")?,
+                    (Some(_), Decision::Deny, _) => {
+                        for line in denied_lines(denied) {
+                            output.line(format_args!("  {line}"))?;
+                        }
+                    }
                     (Some(_), Decision::Allow | Decision::Conditional, _) | (None, _, _) => {}
                 }
             }
             Err(error) => {
                 output.line(format_args!("ERROR {asked}"))?;
                 output.line(format_args!("  {} [{} {}]", error.message, error.code, error.reason))?;
+                if let Some(hint) = error.fact("hint") {
+                    output.line(format_args!("  hint: {hint}"))?;
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// Why a question is denied: what takes away what the rest would give, each with tuples by which it holds. Empty where
+/// nothing does.
+type Denied = Vec<(String, Vec<String>)>;
+
+/// Asks why, at the revision of the answer. `None` where that cannot be told of that very answer.
+fn denied(client: &Client, question: &Question, under: &Under, token: &str) -> Option<Denied> {
+    let under = Under { at: At::AtExactSnapshot(token.to_owned()), ..under.clone() };
+    let explained = client.explain(question, &Acting::default(), &under).ok()?;
+    let taken_away = explain::taken_away(&explained.steps);
+    let is_told = !taken_away.is_empty() || !explained.truncated;
+    (explained.decision == Decision::Deny && is_told).then_some(taken_away)
+}
+
+fn denied_lines(denied: Option<&Denied>) -> Vec<String> {
+    match denied {
+        None => vec!["because no path allows it, or something takes it away: `procura explain` tells".to_owned()],
+        Some(taken_away) if taken_away.is_empty() => vec!["because no path allows it".to_owned()],
+        Some(taken_away) => explain::taken_away_lines(taken_away),
     }
 }
 
@@ -172,7 +216,7 @@ fn text_of(question: &Question) -> String {
     format!("{}#{}@{}", question.object, question.permission, question.subject)
 }
 
-fn json_of(question: &Question, answer: &Answer, (token, historical): (&str, bool)) -> Value {
+fn json_of(question: &Question, answer: &Answer, denied: Option<&Denied>, (token, historical): (&str, bool)) -> Value {
     let question = text_of(question);
     match answer {
         Ok(Said { decision, witness: found, missing, valid_until, denial, chain }) => {
@@ -182,6 +226,7 @@ fn json_of(question: &Question, answer: &Answer, (token, historical): (&str, boo
                 "token": token,
                 "historical": historical,
                 "witness": found.as_ref().map(witness::json),
+                "taken_away": denied.map(|taken_away| explain::taken_away_json(taken_away)),
                 "missing_context": missing,
                 "valid_until": valid_until.map(|end| end.to_string()),
             });
@@ -190,7 +235,12 @@ fn json_of(question: &Question, answer: &Answer, (token, historical): (&str, boo
         }
         Err(error) => json!({
             "question": question,
-            "error": {"code": error.code, "reason": error.reason, "message": error.message},
+            "error": {
+                "code": error.code,
+                "reason": error.reason,
+                "message": error.message,
+                "hint": error.fact("hint"),
+            },
             "token": token,
             "historical": historical,
         }),

@@ -42,8 +42,8 @@ impl Expand {
     /// Asks and prints.
     pub fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let (object, permission) = asked(&self.asked)?;
-        let client = self.server.connect()?;
-        let expanded = client.expand(&object, &permission, self.depth, &self.facts.under(&self.when)?)?;
+        let under = self.facts.under(&self.when)?;
+        let expanded = self.server.connect()?.expand(&object, &permission, self.depth, &under)?;
         let Expanded { steps, token, historical } = &expanded;
         if output.is_json() {
             output.value(&json!({

@@ -6,7 +6,7 @@ use super::acting::{ActingFor, add_json, chain_lines, chain_text, denial_text, k
 use super::exit::{Exit, Failure};
 use super::input::read_texts;
 use super::output::{Output, decision as coloured};
-use super::reach::{Given, Server, When};
+use super::reach::{Given, Server, When, note_context};
 use super::tree::Shape;
 use crate::api::client::Explained;
 use crate::engine::{ChainTest, ExplainedChain};
@@ -51,8 +51,10 @@ impl Explain {
         let Some(question) = items.into_iter().next().map(|item| item.value) else {
             return Err(Failure::usage("no question was given"));
         };
+        let under = self.given.under(&self.when)?;
         let client = self.server.connect()?;
-        let explained = client.explain(&question, &self.acting.acting()?, &self.given.under(&self.when)?)?;
+        note_context(&client, &under, output);
+        let explained = client.explain(&question, &self.acting.acting()?, &under)?;
         if output.is_json() {
             output.value(&json_of(&question, &explained))?;
         } else {
@@ -177,6 +179,88 @@ fn tree(steps: &[ExplainStep], decision: Decision) -> String {
         texts.push(Some(text));
     }
     shape.drawn(&texts, 0)
+}
+
+/// What takes away what the rest would give: the subtracted parts that hold where what they are taken from is not denied,
+/// each by its name, with tuples by which it holds as far as the tree shows them.
+pub fn taken_away(steps: &[ExplainStep]) -> Vec<(String, Vec<String>)> {
+    let shape = Shape::new(steps.iter().map(|step| step.depth));
+    let value = |at: usize| steps.get(at).and_then(|step| step.value);
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for (at, step) in steps.iter().enumerate().filter(|(_, step)| step.subtracted) {
+        let is_taken_from = shape.parent(at).is_some_and(|parent| value(parent + 1) != Some(Decision::Deny));
+        if step.value != Some(Decision::Allow) || !shape.is_later_child(at) || !is_taken_from {
+            continue;
+        }
+        let below = steps.get(at..shape.end(at)).unwrap_or_default();
+        let mut tuples: Vec<String> = below.iter().filter_map(held_tuple).collect();
+        let named = match &step.part {
+            ExplainPart::Member(_) | ExplainPart::Repeated(_) | ExplainPart::Arrow(_) | ExplainPart::Itself(_) => {
+                bare_text(&step.part)
+            }
+            // What has no name is told by what holds in it.
+            ExplainPart::Operator(_)
+            | ExplainPart::Tuple { .. }
+            | ExplainPart::Ended(_)
+            | ExplainPart::Unnamed { .. }
+            | ExplainPart::Empty
+            | ExplainPart::Userset(_)
+            | ExplainPart::Nil
+            | ExplainPart::Excluded(_)
+            | ExplainPart::More { .. }
+            | ExplainPart::Cut => below
+                .iter()
+                .find(|step| step.value == Some(Decision::Allow) && matches!(step.part, ExplainPart::Member(_)))
+                .map_or_else(|| "what is subtracted".to_owned(), |step| bare_text(&step.part)),
+        };
+        match found.iter_mut().find(|(name, _)| *name == named) {
+            Some((_, known)) => {
+                tuples.retain(|tuple| !known.contains(tuple));
+                known.append(&mut tuples);
+            }
+            None => found.push((named, tuples)),
+        }
+    }
+    found
+}
+
+/// Each in a line, with a few of its tuples.
+pub fn taken_away_lines(taken_away: &[(String, Vec<String>)]) -> Vec<String> {
+    const SHOWN_MAX: usize = 4;
+    let line = |(named, tuples): &(String, Vec<String>)| {
+        let mut shown: Vec<&str> = tuples.iter().take(SHOWN_MAX).map(String::as_str).collect();
+        if tuples.len() > SHOWN_MAX {
+            shown.push("…");
+        }
+        let by = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) };
+        format!("because {named} takes it away{by}")
+    };
+    taken_away.iter().map(line).collect()
+}
+
+/// The same for machines, with all its tuples.
+pub fn taken_away_json(taken_away: &[(String, Vec<String>)]) -> Value {
+    taken_away.iter().map(|(named, tuples)| json!({"by": named, "tuples": tuples})).collect()
+}
+
+fn held_tuple(step: &ExplainStep) -> Option<String> {
+    match &step.part {
+        ExplainPart::Tuple { tuple, .. } if step.value == Some(Decision::Allow) => Some(tuple.to_string()),
+        ExplainPart::Tuple { .. }
+        | ExplainPart::Ended(_)
+        | ExplainPart::Member(_)
+        | ExplainPart::Repeated(_)
+        | ExplainPart::Operator(_)
+        | ExplainPart::Arrow(_)
+        | ExplainPart::Unnamed { .. }
+        | ExplainPart::Empty
+        | ExplainPart::Userset(_)
+        | ExplainPart::Itself(_)
+        | ExplainPart::Nil
+        | ExplainPart::Excluded(_)
+        | ExplainPart::More { .. }
+        | ExplainPart::Cut => None,
+    }
 }
 
 fn is_said_with_its_child(part: &ExplainPart) -> bool {

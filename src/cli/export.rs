@@ -4,7 +4,7 @@
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::reach::{Server, When};
+use super::reach::{Server, When, note_within};
 use super::tuple::{Filter, counted};
 use crate::model::RelationTuple;
 use clap::Args;
@@ -43,6 +43,9 @@ impl Export {
     pub fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let filter = self.filter.parsed()?;
         let client = self.server.connect()?;
+        if let Some(root) = &filter.within {
+            note_within(&client, &self.when.at(), root, filter.object_type.as_ref(), output);
+        }
         let mut target = match &self.file {
             Some(path) if path != Path::new("-") => Target::File(Partial::beside(path)?),
             Some(_) | None => Target::Output(output),

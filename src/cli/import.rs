@@ -171,7 +171,15 @@ fn refusal(error: ClientError, refused: Option<&Sent>, source: &str, end: u64, t
 
 fn going_on(failure: Failure, offset: u64) -> Failure {
     let failure = failure.with_fact("offset", offset.to_string());
-    failure.with_hint(format!("when that is mended, go on with --offset {offset}"))
+    let go_on = format!("when that is mended, go on with --offset {offset}");
+    let known = match &failure {
+        Failure::Said(complaint) => complaint.hint.clone(),
+        Failure::ReaderGone => None,
+    };
+    failure.with_hint(match known {
+        Some(hint) => format!("{hint}; {go_on}"),
+        None => go_on,
+    })
 }
 
 /// The index in `tuples[INDEX]…`.

@@ -2,9 +2,11 @@
 
 use super::exit::Failure;
 use crate::engine::TupleSubject;
-use crate::model::{Limits, Question, RelationTuple, TupleKey, TupleTextError};
+use crate::model::{Context, Limits, Question, RelationTuple, TupleKey, TupleTextError};
 use crate::schema::{Composed, Loader, Placed, Source as SchemaSource, compose};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -237,6 +239,92 @@ pub fn read_stdin() -> Result<String, Failure> {
     text_of(bytes, "<stdin>")
 }
 
+// --- contexts ---------------------------------------------------------------------------------------------------
+
+/// A context as JSON, in which no object has a key twice: which of the two was meant is not ours to guess.
+pub struct Strict(pub Context);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
+        match AnyValue::deserialize(deserializer)?.0 {
+            Value::Object(fields) => Ok(Strict(fields)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                Err(de::Error::custom("a context is an object, in `{` and `}`"))
+            }
+        }
+    }
+}
+
+/// Any JSON value, read under the same law.
+struct AnyValue(Value);
+
+impl<'de> Deserialize<'de> for AnyValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AnyValue, D::Error> {
+        deserializer.deserialize_any(AnyVisitor).map(AnyValue)
+    }
+}
+
+struct AnyVisitor;
+
+/// Recursion is bounded by the parser of JSON.
+impl<'de> Visitor<'de> for AnyVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(AnyValue(item)) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut fields = Context::new();
+        while let Some(key) = access.next_key::<String>()? {
+            if fields.contains_key(&key) {
+                return Err(de::Error::custom(format!("the key `{key}` stands twice")));
+            }
+            let AnyValue(value) = access.next_value()?;
+            fields.insert(key, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
+
+/// What a parser of JSON says, without its own account of the place.
+pub fn json_fault(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said).to_owned()
+}
+
 // --- schemas ----------------------------------------------------------------------------------------------------
 
 /// A schema and all it imports as one text; `-` is standard input, which imports nothing.
@@ -452,6 +540,19 @@ mod tests {
             };
             assert_eq!(found, [expected], "{path}");
         }
+    }
+
+    #[test]
+    fn a_context_has_no_key_twice() {
+        let read = |text: &str| {
+            serde_json::from_str::<Strict>(text).map(|Strict(fields)| fields).map_err(|error| json_fault(&error))
+        };
+        let text = r#"{"a":null,"b":[true,-1,18446744073709551615,1.5,"c"],"d":{"a":{}}}"#;
+        assert_eq!(read(text).unwrap(), serde_json::from_str::<Context>(text).unwrap());
+        assert_eq!(read(r#"{"a": 1, "a": 1}"#).unwrap_err(), "the key `a` stands twice");
+        assert_eq!(read(r#"{"x": [{"a": 1, "\u0061": 2}]}"#).unwrap_err(), "the key `a` stands twice");
+        assert_eq!(read("[1]").unwrap_err(), "a context is an object, in `{` and `}`");
+        assert_eq!(read(r#"{"a": 1"#).unwrap_err(), "EOF while parsing an object");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use super::acting::{ActingFor, add_json, chain_text, denial_text};
 use super::exit::{Exit, Failure};
 use super::output::{Output, decision as coloured};
-use super::reach::{Given, Server, When};
+use super::reach::{Given, Server, When, note_context, note_within};
 use crate::api::client::{Client, ListPage, Listed, ResourcesOf, SubjectsOf, Under};
 use crate::engine::{ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
 use crate::model::{Decision, Limits, ObjectRef, RelationName, SubjectRef, TypeName};
@@ -32,11 +32,16 @@ Examples:
   procura list resources project edit user:dana --within workspace:lab
 
 Objects stand in the order of their creation, each once. What hangs on context
-that was not given is marked CONDITIONAL: it is not allowed.";
+that was not given is marked CONDITIONAL: it is not allowed. With --json, a list
+that was cut ends with {\"more\": true, \"cursor\": …}.";
 
 /// The objects of a type on which a subject has a permission
 #[derive(Args)]
-#[command(after_help = RESOURCES_EXAMPLES)]
+#[command(
+    after_help = RESOURCES_EXAMPLES,
+    override_usage = "procura list resources [OPTIONS] TYPE PERMISSION SUBJECT\n       \
+                      procura list resources [OPTIONS] TYPE#PERMISSION@SUBJECT"
+)]
 pub struct Resources {
     /// The objects' type, a permission or relation of it, and TYPE:ID or TYPE:ID#RELATION
     #[arg(value_names = ["TYPE", "PERMISSION", "SUBJECT"], num_args = 1..=3, required = true)]
@@ -69,7 +74,11 @@ tuple names are listed by themselves too.";
 
 /// The subjects of a type that have a permission on an object
 #[derive(Args)]
-#[command(after_help = SUBJECTS_EXAMPLES)]
+#[command(
+    after_help = SUBJECTS_EXAMPLES,
+    override_usage = "procura list subjects [OPTIONS] OBJECT PERMISSION SUBJECT_TYPE\n       \
+                      procura list subjects [OPTIONS] OBJECT#PERMISSION@SUBJECT_TYPE"
+)]
 pub struct Subjects {
     /// TYPE:ID, a permission or relation of it, and TYPE, or TYPE#RELATION for usersets
     #[arg(value_names = ["OBJECT", "PERMISSION", "SUBJECT_TYPE"], num_args = 1..=3, required = true)]
@@ -90,7 +99,8 @@ pub struct Subjects {
 const PERMISSIONS_EXAMPLES: &str = "\
 Examples:
   procura list permissions project:alpha user:dana
-  procura list permissions project:alpha user:dana --allowed";
+  procura list permissions project:alpha user:dana --allowed
+  procura list permissions project:alpha user:dana --allowed --conditional";
 
 /// Every relation and permission of an object, each with the decision for a subject
 #[derive(Args)]
@@ -102,9 +112,12 @@ pub struct Permissions {
     /// TYPE:ID, or TYPE:ID#RELATION
     #[arg(value_name = "SUBJECT")]
     subject: String,
-    /// Leave out what is denied
+    /// Show only what is allowed
     #[arg(long)]
     allowed: bool,
+    /// Show only what hangs on context that was not given; with --allowed, both
+    #[arg(long)]
+    conditional: bool,
     #[command(flatten)]
     acting: ActingFor,
     #[command(flatten)]
@@ -139,6 +152,7 @@ impl List {
 
 impl Resources {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let under = self.given.under(&self.when)?;
         let [object_type, permission, subject] = three(&self.asked, "TYPE#PERMISSION@SUBJECT")?;
         let asked = ResourcesOf {
             object_type: type_name("TYPE", object_type)?,
@@ -148,8 +162,12 @@ impl Resources {
             within: self.within.as_deref().map(|root| parsed("--within", root)).transpose()?,
         };
         let client = self.server.connect()?;
+        if let Some(root) = &asked.within {
+            note_within(&client, &under.at, root, Some(&asked.object_type), output);
+        }
+        note_context(&client, &under, output);
         let mut printing = Printing::new(output, self.part.limit);
-        let page = self.part.page(self.given.under(&self.when)?);
+        let page = self.part.page(under);
         let listed = client.list_resources(&asked, page, &mut |row| {
             let ResourceRow { object, decision, missing_fields, denial, chain, cursor } = row;
             printing.row(&cursor, |output| {
@@ -168,7 +186,8 @@ impl Resources {
                 }
             })
         })?;
-        printing.end(&listed)
+        historical(&listed, printing.end()?);
+        Ok(Exit::Success)
     }
 }
 
@@ -189,15 +208,18 @@ impl Subjects {
             subject_relation,
             with_relations: self.relations,
         };
+        let under = self.given.under(&self.when)?;
         let client = self.server.connect()?;
+        note_context(&client, &under, output);
         let mut printing = Printing::new(output, self.part.limit);
-        let page = self.part.page(self.given.under(&self.when)?);
+        let page = self.part.page(under);
         let listed = client.list_subjects(&asked, page, &mut |row| {
             printing.row(&row.cursor, |output| {
                 if output.is_json() { output.value(&json_of_subject(&row)) } else { output.line(subject_line(&row)) }
             })
         })?;
-        printing.end(&listed)
+        historical(&listed, printing.end()?);
+        Ok(Exit::Success)
     }
 }
 
@@ -205,10 +227,16 @@ impl Permissions {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let object: ObjectRef = parsed("OBJECT", &self.object)?;
         let subject: SubjectRef = parsed("SUBJECT", &self.subject)?;
+        let under = self.given.under(&self.when)?;
         let client: Client = self.server.connect()?;
-        let (mut rows, listed) =
-            client.list_permissions(&object, &subject, &self.acting.acting()?, &self.given.under(&self.when)?)?;
-        rows.retain(|row| !self.allowed || row.decision != Decision::Deny);
+        note_context(&client, &under, output);
+        let (mut rows, listed) = client.list_permissions(&object, &subject, &self.acting.acting()?, &under)?;
+        let is_wanted = |decision: Decision| match decision {
+            Decision::Allow => self.allowed || !self.conditional,
+            Decision::Conditional => self.conditional || !self.allowed,
+            Decision::Deny => !self.allowed && !self.conditional,
+        };
+        rows.retain(|row| is_wanted(row.decision));
         let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
         for PermissionRow { name, is_relation, decision, missing_fields, denial, chain } in rows {
             let kind = if is_relation { "relation" } else { "permission" };
@@ -234,47 +262,60 @@ impl Permissions {
 }
 
 impl Part {
-    /// A server ends a stream by itself only within its page; beyond that we stop reading.
     fn page(&self, under: Under) -> ListPage {
-        let page_max = Limits::default().page_tuples_max as u64;
-        let limit = self.limit.filter(|limit| *limit <= page_max);
-        ListPage { under, cursor: self.cursor.clone(), limit }
+        ListPage { under, cursor: self.cursor.clone(), limit: asked_for(self.limit) }
     }
 }
 
+/// How many rows to ask for, to print so many: one more, which tells whether there are more. A server ends a stream by
+/// itself only within its page; beyond that we stop reading.
+pub fn asked_for(limit: Option<u64>) -> Option<u64> {
+    let page_max = Limits::default().page_tuples_max as u64;
+    limit.map(|limit| limit.saturating_add(1)).filter(|asked| *asked <= page_max)
+}
+
 /// Prints rows as they come, up to the limit.
-struct Printing<'a> {
+pub struct Printing<'a> {
     output: &'a mut Output,
     limit: Option<u64>,
     printed: u64,
     last: String,
+    /// A row came that is beyond the limit.
+    is_cut: bool,
     broken: Option<io::Error>,
 }
 
 impl<'a> Printing<'a> {
-    fn new(output: &'a mut Output, limit: Option<u64>) -> Printing<'a> {
-        Printing { output, limit, printed: 0, last: String::new(), broken: None }
+    /// Nothing printed yet.
+    pub fn new(output: &'a mut Output, limit: Option<u64>) -> Printing<'a> {
+        Printing { output, limit, printed: 0, last: String::new(), is_cut: false, broken: None }
     }
 
     /// Prints one row; whether to go on.
-    fn row(&mut self, cursor: &str, print: impl FnOnce(&mut Output) -> io::Result<()>) -> bool {
+    pub fn row(&mut self, cursor: &str, print: impl FnOnce(&mut Output) -> io::Result<()>) -> bool {
+        if self.limit == Some(self.printed) {
+            self.is_cut = true;
+            return false;
+        }
         self.broken = print(self.output).err();
         self.printed += 1;
         cursor.clone_into(&mut self.last);
-        self.broken.is_none() && self.limit != Some(self.printed)
+        self.broken.is_none()
     }
 
-    fn end(self, listed: &Listed) -> Result<Exit, Failure> {
-        let Printing { output, limit, printed, last, broken } = self;
+    /// Says where to go on, if there is more.
+    pub fn end(self) -> Result<&'a mut Output, Failure> {
+        let Printing { output, limit: _, printed, last, is_cut, broken } = self;
         if let Some(error) = broken {
             return Err(error.into());
         }
-        if limit == Some(printed) {
+        if is_cut && output.is_json() {
+            output.value(&json!({"more": true, "cursor": last}))?;
+        } else if is_cut {
             output.flush()?;
             output.note(format_args!("stopped after {printed}; go on with --cursor {last}"));
         }
-        historical(listed, output);
-        Ok(Exit::Success)
+        Ok(output)
     }
 }
 

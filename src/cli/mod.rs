@@ -27,6 +27,7 @@ mod witness;
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
 use output::Output;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 const ABOUT_LONG: &str = "\
@@ -34,8 +35,9 @@ Procura answers one question: may this subject do that to this object? It answer
 (`document:plan#viewer@user:rita`) and a schema that says what follows from them, over gRPC, from an embedded RocksDB.";
 
 const EXAMPLES: &str = "\
-A first session:
-  procura serve --data ./data &
+A first session, in one terminal:
+  procura serve --data ./data
+and, when that says that it is ready, in another:
   procura schema write schema-examples/saas.zed
   procura tuple write 'org:acme#admin@user:rita' 'workspace:lab#org@org:acme'
   procura tuple write 'project:alpha#workspace@workspace:lab'
@@ -86,6 +88,11 @@ enum Command {
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
+        Err(asked) if asked.use_stderr() && wants_json(std::env::args_os()) => {
+            let Failure::Said(complaint) = misused(&asked) else { return Exit::Usage.into() };
+            Output::new(true).complain(&complaint);
+            return complaint.exit.into();
+        }
         Err(asked) => {
             // Help and version come this way too; clap knows which stream and code each has. A closed pipe is no news.
             let _ = asked.print();
@@ -100,6 +107,29 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => report(failure, &mut output),
+    }
+}
+
+/// Whether `--json` stands among arguments that could not be read.
+fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// What clap says of arguments that are wrong: its first paragraph, its tip, and the usage.
+fn misused(error: &clap::Error) -> Failure {
+    let said = error.render().to_string();
+    let paragraphs: Vec<String> =
+        said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let after = |mark: &str| paragraphs.iter().find_map(|part| part.strip_prefix(mark));
+    // Where a command of several has none named, clap shows the help in the place of an error.
+    let message = after("error: ").unwrap_or("a command is missing");
+    let mut failure = Failure::usage(message);
+    if let Some(tip) = after("tip: ") {
+        failure = failure.with_hint(tip);
+    }
+    match after("Usage: ") {
+        Some(usage) => failure.with_fact("usage", usage),
+        None => failure,
     }
 }
 
@@ -135,6 +165,26 @@ fn report(failure: Failure, output: &mut Output) -> ExitCode {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn what_clap_says_is_told_as_any_failure() {
+        let said = |arguments: &[&str]| {
+            let Err(error) = Arguments::try_parse_from(arguments) else { panic!("accepted {arguments:?}") };
+            let Failure::Said(complaint) = misused(&error) else { panic!("said nothing") };
+            complaint
+        };
+        let unknown = said(&["procura", "check", "--explian", "doc:ä#view@user:rita"]);
+        assert_eq!(unknown.message, "unexpected argument '--explian' found");
+        assert_eq!(unknown.hint.as_deref(), Some("a similar argument exists: '--explain'"));
+        assert!(unknown.facts[0].1.starts_with("procura check"), "{:?}", unknown.facts);
+        let invalid = said(&["procura", "list", "resources", "--limit", "zwölf", "a#b@c:d"]);
+        assert_eq!(invalid.message, "invalid value 'zwölf' for '--limit <N>': invalid digit found in string");
+        assert_eq!(said(&["procura", "list"]).message, "a command is missing");
+        assert!(said(&["procura", "schema", "check"]).message.contains("<FILE>..."));
+        let wants = |arguments: &[&str]| wants_json(arguments.iter().map(OsString::from));
+        assert!(wants(&["procura", "check", "--json", "--x"]));
+        assert!(!wants(&["procura", "check", "--", "--json"]));
+    }
 
     #[test]
     fn the_arguments_are_consistent() {

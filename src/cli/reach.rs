@@ -1,9 +1,12 @@
 //! Options that several commands share: which server, at which point in time, with what beside a write.
 
 use super::exit::Failure;
+use super::input::{Strict, read_texts};
+use super::output::Output;
 use crate::api::client::{At, Client, Under};
 use crate::engine::Metadata;
-use crate::model::{Context, Precondition, RelationTuple, Timestamp, TupleFilter};
+use crate::model::{Context, Limits, ObjectRef, Precondition, RelationTuple, Timestamp, TupleFilter, TypeName};
+use crate::schema::{Schema, compile};
 use clap::Args;
 
 /// Where the server is.
@@ -25,6 +28,53 @@ impl Server {
 pub fn connect(server: &str) -> Result<Client, Failure> {
     judged(server)?;
     Ok(Client::connect(server)?)
+}
+
+/// The schema that is asked, for what a person should know of a question. `None` where that cannot be had: the question's
+/// own error is the better word on it.
+fn schema(client: &Client, at: &At) -> Option<Schema> {
+    let text = client.read_schema(at).ok()?.text;
+    Some(compile(&text, &Limits::default()).ok()?.schema)
+}
+
+/// Says so where a subtree has nothing beneath its root by this schema, or nothing of the type asked about.
+pub fn note_within(client: &Client, at: &At, root: &ObjectRef, listed: Option<&TypeName>, output: &mut Output) {
+    if output.is_json() {
+        return;
+    }
+    let Some(schema) = schema(client, at) else { return };
+    let of = &root.object_type;
+    let lies_beneath = |name: &TypeName| {
+        schema.parents(name).any(|parent| parent.subjects.iter().any(|subject| subject.subject_type == *of))
+    };
+    match listed {
+        Some(listed) if listed != of && schema.parents(listed).next().is_none() => {
+            output.note(format_args!(
+                "note: `{listed}` has no `parent` in the schema, so none of it lies within `{root}`"
+            ));
+        }
+        _ if !schema.definitions().iter().any(|definition| lies_beneath(&definition.name)) => {
+            output.note(format_args!(
+                "note: no `parent` of the schema leads to `{of}`, so nothing but `{root}` itself lies within it"
+            ))
+        }
+        Some(_) | None => {}
+    }
+}
+
+/// Says so where a value is given for what is no caveat's parameter: it is ignored.
+pub fn note_context(client: &Client, under: &Under, output: &mut Output) {
+    if output.is_json() || under.context.is_empty() {
+        return;
+    }
+    let Some(schema) = schema(client, &under.at) else { return };
+    let parameters = || schema.caveats().iter().flat_map(|caveat| &caveat.parameters).map(|(name, _)| name.as_str());
+    for key in under.context.keys().filter(|key| !parameters().any(|name| name == *key)) {
+        let meant = schema.parameter_meant(key).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+        output.note(format_args!(
+            "note: no caveat of the schema has a parameter `{key}`, so its value is ignored{meant}"
+        ));
+    }
 }
 
 /// Refuses what is no address of ours before anything is sent.
@@ -98,7 +148,7 @@ impl Given {
 impl Facts {
     /// Together with the state that is asked.
     pub fn under(&self, when: &When) -> Result<Under, Failure> {
-        let items = super::input::read_items::<RelationTuple>(&self.contextual_tuple, None)?;
+        let items = read_texts::<RelationTuple>(&self.contextual_tuple, None)?;
         Ok(Under {
             at: when.at(),
             context: Context::new(),
@@ -108,6 +158,9 @@ impl Facts {
     }
 }
 
+/// How much of a context a message quotes, in characters.
+const CONTEXT_SHOWN_MAX: usize = 100;
+
 /// Reads the values for caveats: a JSON object, or `@FILE` that holds one.
 fn read_context(given: &str) -> Result<Context, Failure> {
     let text = match given.strip_prefix('@') {
@@ -115,8 +168,10 @@ fn read_context(given: &str) -> Result<Context, Failure> {
             .map_err(|error| Failure::usage(format!("cannot read the context from `{file}`: {error}")))?,
         None => given.to_owned(),
     };
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::usage(format!("the context is not a JSON object: {error}"))
+    serde_json::from_str(&text).map(|Strict(context)| context).map_err(|error| {
+        let shown: String = given.chars().take(CONTEXT_SHOWN_MAX).collect();
+        let cut = if shown.len() < given.len() { "…" } else { "" };
+        Failure::usage(format!("`--context {shown}{cut}`: not a JSON object: {error}"))
             .with_hint("such as --context '{\"user_ip\": \"10.1.2.3\"}'")
     })
 }
@@ -160,7 +215,7 @@ impl Provided {
     /// One precondition for each tuple given.
     pub fn preconditions(&self) -> Result<Vec<Precondition>, Failure> {
         let exactly = |texts: &[String]| -> Result<Vec<TupleFilter>, Failure> {
-            let items = super::input::read_items::<RelationTuple>(texts, None)?;
+            let items = read_texts::<RelationTuple>(texts, None)?;
             Ok(items.iter().map(|item| TupleFilter::exactly(&item.value.key)).collect())
         };
         let mut preconditions: Vec<Precondition> =

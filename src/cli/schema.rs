@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 use similar::TextDiff;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,9 +54,11 @@ Examples:
   procura schema fmt --check schema-examples/*.zed
   procura schema fmt - < schema.zed             printed
 
-Comments are kept. A file with errors is left as it is. Imported files are not
-touched: name them too.
-Exit codes: 0 all is in that form, or now is; 1 with --check, something is not.")]
+Comments are kept. When one of the files has errors, all are left as they are;
+standard input needs only to parse. Imported files are not touched: name them
+too.
+Exit codes: 0 all is in that form, or now is; 1 with --check, something is not;
+2 a file has errors.")]
 pub struct Fmt {
     /// Schema files, `-` for standard input to standard output
     #[arg(value_name = "FILE", required = true)]
@@ -287,12 +290,14 @@ fn placed_in(found: Vec<Diagnostic>, source: &Source) -> Vec<Placed> {
 }
 
 impl Fmt {
+    /// Every file is judged before the first is rewritten.
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let sources = self.files.iter().map(|path| read(path)).collect::<Result<Vec<Source>, Failure>>()?;
+        self.refuse_errors(&sources)?;
         let mut differing = 0;
-        for path in &self.files {
-            let source = read(path)?;
+        for (path, source) in self.files.iter().zip(&sources) {
             let formatted =
-                schema::format(&source.text).map_err(|found| refuse(&placed_in(found, &source), &source.name))?;
+                schema::format(&source.text).map_err(|found| refuse(&placed_in(found, source), &source.name))?;
             if path == Path::new("-") && !self.check {
                 output.verbatim(&formatted)?;
                 continue;
@@ -316,6 +321,25 @@ impl Fmt {
             }
         }
         Ok(if self.check && differing > 0 { Exit::Negative } else { Exit::Success })
+    }
+
+    /// Refuses a file that is no schema, unless another one that is given makes it one by importing it. Standard input
+    /// needs only to parse: an editor's text may be unfinished, and no file is rewritten.
+    fn refuse_errors(&self, sources: &[Source]) -> Result<(), Failure> {
+        let mut sound: HashSet<String> = HashSet::new();
+        let mut failures: Vec<(&Source, Failure)> = Vec::new();
+        for (path, source) in self.files.iter().zip(sources).filter(|(path, _)| path.as_path() != Path::new("-")) {
+            match compiled(path) {
+                Ok((composed, ..)) => sound.extend(composed.sources().map(|source| source.text.clone())),
+                Err(failure) => failures.push((source, failure)),
+            }
+        }
+        match failures.into_iter().find(|(source, _)| !sound.contains(&source.text)) {
+            None => Ok(()),
+            Some((_, failure)) => Err(failure.with_hint(
+                "nothing was rewritten; a file that is only a part is formatted together with the one that imports it",
+            )),
+        }
     }
 }
 

@@ -60,7 +60,8 @@ impl Shape {
         self.parent(at).is_some_and(|parent| parent + 1 != at)
     }
 
-    fn end(&self, at: usize) -> usize {
+    /// The first step that is no longer below.
+    pub fn end(&self, at: usize) -> usize {
         self.ends.get(at).copied().unwrap_or(at + 1)
     }
 

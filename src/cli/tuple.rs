@@ -6,10 +6,11 @@ use super::exit::{Exit, Failure};
 use super::export::Export;
 use super::import::Import;
 use super::input::{Item, read_items, read_texts, refuse_repeated};
+use super::list::{Printing, asked_for};
 use super::output::Output;
-use super::reach::{Beside, Provided, Server, When};
+use super::reach::{Beside, Provided, Server, When, note_within};
 use super::watch::Watch;
-use crate::api::client::Deletion;
+use crate::api::client::{At, Deletion};
 use crate::engine::TupleSubject;
 use crate::model::{
     Limits, ObjectId, ObjectRef, RelationName, RelationTuple, SubjectFilter, SubjectIdFilter, SubjectRef,
@@ -17,7 +18,6 @@ use crate::model::{
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::io;
 use std::path::PathBuf;
 
 /// Write, read, delete, replace, import, export and watch relation tuples
@@ -113,10 +113,10 @@ Deleting a tuple that is not there is no error.";
 #[command(after_help = DELETE_EXAMPLES)]
 pub struct Delete {
     /// TYPE:ID#RELATION@SUBJECT; or a file of tuples (an argument without `#`), or `-`
-    #[arg(value_name = "TUPLE", conflicts_with_all = ["object", "relation", "subject", "within", "dry_run", "limit"])]
+    #[arg(value_name = "TUPLE", conflicts_with_all = ["object", "object_type", "relation", "subject", "within", "dry_run", "limit"])]
     tuples: Vec<String>,
     /// A file with one tuple per line, `-` for standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["object", "relation", "subject", "within", "dry_run", "limit"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["object", "object_type", "relation", "subject", "within", "dry_run", "limit"])]
     file: Option<PathBuf>,
     #[command(flatten)]
     filter: Filter,
@@ -173,6 +173,9 @@ pub struct Filter {
     /// TYPE or TYPE:ID
     #[arg(long)]
     object: Option<String>,
+    /// TYPE: the same as --object TYPE
+    #[arg(long, value_name = "TYPE", conflicts_with = "object")]
+    object_type: Option<String>,
     /// The relation's name
     #[arg(long)]
     relation: Option<String>,
@@ -207,7 +210,12 @@ impl Write {
         let metadata = self.beside.metadata()?;
         let written = self.server.connect()?.write_tuples(&updates, &preconditions, &metadata)?;
         if output.is_json() {
-            output.value(&json!({"written": updates.len(), "token": written.token}))?;
+            output.value(&json!({
+                "written": updates.len(),
+                "created": written.created,
+                "replaced": written.replaced,
+                "token": written.token,
+            }))?;
         } else {
             output.line(format_args!("written {}", counted(updates.len() as u64)))?;
             output.line(format_args!("token   {}", written.token))?;
@@ -220,30 +228,21 @@ impl Read {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let filter = self.filter.parsed()?;
         let client = self.server.connect()?;
-        let mut printed: u64 = 0;
-        let mut last = String::new();
-        let mut broken: Option<io::Error> = None;
-        // A server ends a stream by itself only within its page; beyond that we stop reading.
-        let page_max = Limits::default().page_tuples_max as u64;
-        let asked = self.limit.filter(|limit| *limit <= page_max);
-        client.read_tuples(&filter, &self.when.at(), self.cursor, asked, &mut |tuple, cursor| {
-            let shown = if output.is_json() {
-                output.value(&json!({"tuple": tuple.to_string(), "cursor": &cursor}))
-            } else {
-                output.line(&tuple)
-            };
-            printed += 1;
-            last = cursor;
-            broken = shown.err();
-            broken.is_none() && self.limit != Some(printed)
+        let at = self.when.at();
+        if let Some(root) = &filter.within {
+            note_within(&client, &at, root, filter.object_type.as_ref(), output);
+        }
+        let mut printing = Printing::new(output, self.limit);
+        client.read_tuples(&filter, &at, self.cursor, asked_for(self.limit), &mut |tuple, cursor| {
+            printing.row(&cursor, |output| {
+                if output.is_json() {
+                    output.value(&json!({"tuple": tuple.to_string(), "cursor": &cursor}))
+                } else {
+                    output.line(&tuple)
+                }
+            })
         })?;
-        if let Some(error) = broken {
-            return Err(error.into());
-        }
-        if self.limit == Some(printed) {
-            output.flush()?;
-            output.note(format_args!("stopped after {}; go on with --cursor {last}", counted(printed)));
-        }
+        printing.end()?;
         Ok(Exit::Success)
     }
 }
@@ -255,11 +254,12 @@ impl Delete {
         if !self.tuples.is_empty() || self.file.is_some() {
             let updates = updates(read_items(&self.tuples, self.file.as_deref())?, UpdateKind::Delete)?;
             let written = self.server.connect()?.write_tuples(&updates, &preconditions, &metadata)?;
+            let absent = (updates.len() as u64).saturating_sub(written.deleted);
             if output.is_json() {
-                output.value(&json!({"absent": updates.len(), "token": written.token}))?;
+                output.value(&json!({"deleted": written.deleted, "absent": absent, "token": written.token}))?;
             } else {
-                // How many of them existed is not told by a write.
-                output.line(format_args!("absent now: {}", counted(updates.len() as u64)))?;
+                let others = if absent > 0 { format!("; {} not there", were(absent)) } else { String::new() };
+                output.line(format_args!("deleted {}{others}", counted(written.deleted)))?;
                 output.line(format_args!("token   {}", written.token))?;
             }
             return Ok(Exit::Success);
@@ -271,17 +271,27 @@ impl Delete {
         }
         let (dry_run, limit) = (self.dry_run, self.limit);
         let deletion = Deletion { preconditions, metadata, dry_run, limit };
-        let deleted = self.server.connect()?.delete_tuples_under(&filter, &deletion)?;
+        let client = self.server.connect()?;
+        if let Some(root) = &filter.within {
+            note_within(&client, &At::Newest, root, filter.object_type.as_ref(), output);
+        }
+        let deleted = client.delete_tuples_under(&filter, &deletion)?;
+        let may_be_more = limit == Some(deleted.count);
         if output.is_json() {
-            output.value(&json!({"deleted": deleted.count, "dry_run": dry_run, "token": deleted.token}))?;
+            output.value(&json!({
+                "deleted": deleted.count,
+                "dry_run": dry_run,
+                "more": may_be_more,
+                "token": deleted.token,
+            }))?;
         } else if dry_run {
             output.line(format_args!("would delete {} (dry run)", counted(deleted.count)))?;
         } else {
             output.line(format_args!("deleted {}", counted(deleted.count)))?;
             output.line(format_args!("token   {}", deleted.token))?;
         }
-        if limit == Some(deleted.count) {
-            output.note("stopped at the limit; more may be left");
+        if may_be_more {
+            output.note("stopped at the limit; more may be left: run it again");
         }
         Ok(Exit::Success)
     }
@@ -324,6 +334,10 @@ impl Replace {
     }
 }
 
+fn were(count: u64) -> String {
+    if count == 1 { "1 was".to_owned() } else { format!("{count} were") }
+}
+
 /// `1 tuple`, `2 tuples`
 pub fn counted(count: u64) -> String {
     if count == 1 { "1 tuple".to_owned() } else { format!("{count} tuples") }
@@ -350,7 +364,7 @@ impl Filter {
     /// The filter meant, or which option is wrong.
     pub fn parsed(&self) -> Result<TupleFilter, Failure> {
         let (object_type, object_id) = match &self.object {
-            None => (None, None),
+            None => (self.object_type.as_deref().map(|text| type_name("--object-type", text)).transpose()?, None),
             Some(text) => match text.split_once(':') {
                 None => (Some(type_name("--object", text)?), None),
                 Some(_) => {
@@ -407,12 +421,19 @@ mod tests {
 
     fn filter(object: Option<&str>, relation: Option<&str>, subject: Option<&str>) -> Result<TupleFilter, Failure> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        Filter { object: owned(object), relation: owned(relation), subject: owned(subject), within: None }.parsed()
+        let (object, relation, subject) = (owned(object), owned(relation), owned(subject));
+        Filter { object, object_type: None, relation, subject, within: None }.parsed()
     }
 
     #[test]
     fn a_subtree_is_named_by_one_object() {
-        let within = |text: &str| Filter { object: None, relation: None, subject: None, within: Some(text.into()) };
+        let within = |text: &str| Filter {
+            object: None,
+            object_type: None,
+            relation: None,
+            subject: None,
+            within: Some(text.into()),
+        };
         assert_eq!(within("folder:a").parsed().unwrap().within.unwrap().to_string(), "folder:a");
         for wrong in ["folder", "folder:", "folder:a#up", "folder:*"] {
             let Err(Failure::Said(complaint)) = within(wrong).parsed() else { panic!("accepted {wrong}") };

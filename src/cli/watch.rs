@@ -17,8 +17,8 @@ Examples:
   procura tuple watch --object-type document --relation viewer
   procura tuple watch --after TOKEN                  go on where it stopped
 
-A `token` line follows each revision: what stands before it is complete, and
---after goes on from there. Changes below the last token come again.";
+A `through` line follows each revision: what stands before it is complete, and
+--after goes on from its token. Changes below the last one come again.";
 
 /// Watch every change as it is made, or from a token on
 #[derive(Args)]
@@ -111,7 +111,7 @@ fn show(output: &mut Output, watched: &Watched) -> io::Result<u64> {
         if output.is_json() {
             output.value(&json!({"through": token}))?;
         } else if changes > 0 {
-            output.line(format_args!("token   {token}"))?;
+            output.line(format_args!("through {token}"))?;
         }
     }
     output.flush()?;

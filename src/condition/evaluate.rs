@@ -32,18 +32,24 @@ const ZONE_STEPS: u32 = 500;
 /// How much of the source a message quotes, in characters.
 const QUOTE_MAX: usize = 60;
 
+/// Why the caveat fails whatever a request gives, if it does: in words, and whether the fault is in a text that stands
+/// for something else: a network, a pattern, a time zone. `None` too where `budget` steps do not tell.
+pub(super) fn failing(compiled: &Compiled, stored: &Context, budget: u32) -> Option<(String, bool)> {
+    let nothing = Context::new();
+    let mut evaluation = Evaluation::new(compiled, stored, &nothing, budget);
+    evaluation.foresees = true;
+    match evaluation.bool(&compiled.program) {
+        Err(Stop::Error(error)) => {
+            let is_text = matches!(error.fault, Fault::BadNetwork | Fault::BadPattern | Fault::BadZone);
+            Some((evaluation.describe(&error), is_text))
+        }
+        Ok(_) | Err(Stop::Missing(_) | Stop::Exhausted) => None,
+    }
+}
+
 /// What the caveat says, and the steps that took.
 pub(super) fn evaluate(compiled: &Compiled, stored: &Context, request: &Context, budget: u32) -> (Outcome, u32) {
-    let parameters = vec![None; compiled.parameters.len()];
-    let mut evaluation = Evaluation {
-        compiled,
-        stored,
-        request,
-        parameters,
-        locals: Vec::new(),
-        patterns: BTreeMap::new(),
-        steps: Steps::new(budget),
-    };
+    let mut evaluation = Evaluation::new(compiled, stored, request, budget);
     let result = evaluation.bool(&compiled.program);
     let spent = budget - evaluation.steps.left();
     let outcome = match result {
@@ -107,10 +113,24 @@ struct Evaluation<'e> {
     locals: Vec<Value>,
     /// The computed patterns so far; `None` for one that cannot be used. What they cost bounds how many there are.
     patterns: BTreeMap<Arc<str>, Option<Arc<Pattern>>>,
+    /// Whether a call fails already where its receiver is absent, if its argument can be used with none.
+    foresees: bool,
     steps: Steps,
 }
 
-impl Evaluation<'_> {
+impl<'e> Evaluation<'e> {
+    fn new(compiled: &'e Compiled, stored: &'e Context, request: &'e Context, budget: u32) -> Evaluation<'e> {
+        Evaluation {
+            compiled,
+            stored,
+            request,
+            parameters: vec![None; compiled.parameters.len()],
+            locals: Vec::new(),
+            patterns: BTreeMap::new(),
+            foresees: false,
+            steps: Steps::new(budget),
+        }
+    }
     fn node(&mut self, node: &Node) -> Evaluated {
         self.steps.spend(1)?;
         match &node.op {
@@ -136,6 +156,20 @@ impl Evaluation<'_> {
                 self.apply(function, &values, node.span)
             }
         }
+    }
+
+    /// The fault of a call whose argument is a text that the function can use with no receiver.
+    fn unusable(&mut self, function: &Function, arguments: &[Value]) -> Result<Option<Fault>, Stop> {
+        let [Value::String(text)] = arguments else { return Ok(None) };
+        Ok(match function {
+            Function::InCidr => Network::parse(text).is_none().then_some(Fault::BadNetwork),
+            Function::Matches => self.computed_pattern(text)?.is_none().then_some(Fault::BadPattern),
+            Function::Part(_) => {
+                self.steps.spend(ZONE_STEPS)?;
+                Zone::parse(text).is_none().then_some(Fault::BadZone)
+            }
+            _ => None,
+        })
     }
 
     fn bool(&mut self, node: &Node) -> Result<bool, Stop> {
@@ -349,12 +383,17 @@ impl Evaluation<'_> {
                 }
                 LinkOp::Call(function, arguments) => {
                     let arguments = self.all_of(arguments);
-                    match both(at, arguments) {
-                        Ok((receiver, mut values)) => {
+                    let unusable = match (&at, &arguments) {
+                        (Err(Stop::Missing(_)), Ok(values)) if self.foresees => self.unusable(function, values)?,
+                        _ => None,
+                    };
+                    match (unusable, both(at, arguments)) {
+                        (Some(fault), _) => fail(link.span, fault),
+                        (None, Ok((receiver, mut values))) => {
                             values.insert(0, receiver);
                             self.apply(function, &values, link.span)
                         }
-                        Err(stop) => Err(stop),
+                        (None, Err(stop)) => Err(stop),
                     }
                 }
                 LinkOp::Fold(fold) => match at {

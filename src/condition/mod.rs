@@ -37,6 +37,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Steps of looking whether a stored context can be used at all, once for each tuple of a write.
+const JUDGED_STEPS_MAX: u32 = 20_000;
+
 /// The type of a caveat's parameter. Printed as a schema writes it: `list<string>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ParameterType {
@@ -153,6 +156,9 @@ pub enum StoredError {
     },
     #[error("the value of `{parameter}` is no {declared}: {reason}")]
     WrongType { parameter: String, declared: String, reason: String },
+    /// A text stored for a network, a pattern or a time zone is none, and nothing a request gives could decide without it.
+    #[error("the condition fails with these values whatever is asked: {reason}")]
+    Unusable { reason: String },
     #[error("the context has {bytes} bytes of JSON; at most {STORED_CONTEXT_BYTES_MAX} are stored")]
     TooLarge { bytes: usize },
 }
@@ -163,7 +169,7 @@ impl StoredError {
     pub fn hint(&self) -> Option<String> {
         match self {
             StoredError::UnknownKey { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean `{name}`?")),
-            StoredError::WrongType { .. } | StoredError::TooLarge { .. } => None,
+            StoredError::WrongType { .. } | StoredError::Unusable { .. } | StoredError::TooLarge { .. } => None,
         }
     }
 }
@@ -227,11 +233,18 @@ impl Caveat {
         evaluate::evaluate(&self.compiled, stored, request, budget)
     }
 
+    /// Why it fails under what is stored whatever a request gives, if that can be told.
+    #[must_use]
+    pub fn always_fails(&self, stored: &Context) -> Option<String> {
+        evaluate::failing(&self.compiled, stored, STEPS_MAX).map(|(reason, _)| reason)
+    }
+
     /// Whether a context may be stored on a tuple under this caveat.
     ///
     /// # Errors
-    /// The first key, in the order of the alphabet, that is no parameter or whose value is not of its type; or a
-    /// context that is too large.
+    /// The first key, in the order of the alphabet, that is no parameter or whose value is not of its type; a text for a
+    /// network, a pattern or a time zone that is none, where no request could decide without it; or a context that is
+    /// too large.
     pub fn judge_stored(&self, stored: &Context) -> Result<(), StoredError> {
         let bytes = context_bytes(stored);
         if bytes > STORED_CONTEXT_BYTES_MAX {
@@ -255,7 +268,11 @@ impl Caveat {
                 });
             }
         }
-        Ok(())
+        match evaluate::failing(&self.compiled, stored, JUDGED_STEPS_MAX) {
+            // Other failures may be meant: they count as unknown, as the language says.
+            Some((reason, true)) if !stored.is_empty() => Err(StoredError::Unusable { reason }),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -756,6 +756,43 @@ fn types_print_as_a_schema_writes_them() {
 }
 
 #[test]
+fn a_text_that_nothing_could_be_asked_with_is_not_stored() {
+    let on_net = compiled("ip ipaddress, cidr string, open bool", "cidr == '' || ip.in_cidr(cidr) || open");
+    let shut = compiled("ip ipaddress, cidr string", "!ip.in_cidr(cidr)");
+    let refused = |caveat: &Caveat, stored: &str| {
+        caveat.judge_stored(&context(stored)).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let network = "fails with these values whatever is asked: the network is not written as `address/bits`";
+    assert!(refused(&shut, r#"{"cidr": "junk"}"#).contains(network), "{}", refused(&shut, r#"{"cidr": "junk"}"#));
+    assert!(refused(&shut, r#"{"cidr": "junk", "ip": "::1"}"#).contains(network));
+    // What the request gives may decide without it, or has it to give.
+    for (caveat, stored) in [
+        (&shut, r#"{"cidr": "10.0.0.0/8"}"#),
+        (&shut, r#"{"ip": "::1"}"#),
+        (&shut, "{}"),
+        (&on_net, r#"{"cidr": "junk"}"#),
+        (&on_net, r#"{"cidr": ""}"#),
+    ] {
+        assert_eq!(refused(caveat, stored), "", "{stored}");
+    }
+    assert!(refused(&on_net, r#"{"cidr": "junk", "open": false}"#).contains(network));
+    let like = compiled("name string, form string", "name.matches(form)");
+    assert!(refused(&like, r#"{"form": "("}"#).contains("not a regular expression"));
+    assert_eq!(refused(&like, r#"{"form": "^a"}"#), "");
+    let late = compiled("at timestamp, zone string", "at.getHours(zone) > 8");
+    assert!(refused(&late, r#"{"zone": "Atlantis"}"#).contains("time zone is not known"));
+    assert_eq!(refused(&late, r#"{"zone": "UTC"}"#), "");
+    // A division by zero is unknown where it is asked, and no reason to refuse; it is known to fail.
+    let divides = compiled("by int", "10 / by > 1");
+    assert_eq!(refused(&divides, r#"{"by": 0}"#), "");
+    assert!(divides.always_fails(&context(r#"{"by": 0}"#)).is_some());
+    assert_eq!(divides.always_fails(&context("{}")), None);
+    // Asked as ever, what is absent is told.
+    let asked = shut.evaluate(&context(r#"{"cidr": "junk"}"#), &Context::new());
+    assert_eq!(asked, Outcome::Missing(vec!["ip".to_owned()]));
+}
+
+#[test]
 fn what_cannot_be_meant_is_not_stored() {
     let caveat =
         compiled("level int, tags list<string>, ip ipaddress", "level > 1 && 'a' in tags && ip.in_cidr('::/0')");

@@ -132,7 +132,7 @@ impl Engine {
         let Judged { membership, missing, valid_until, denial, chain, trail } = judged;
         let decision = decided(membership);
         let witness = match decision {
-            Decision::Allow => explain.then(|| resolver.witness(&trail)).transpose()?,
+            Decision::Allow => explain.then(|| resolver.witness(view, &trail)).transpose()?,
             Decision::Conditional | Decision::Deny => None,
         };
         Ok(Answer { decision, witness, missing, valid_until, denial, chain, edges: budget.edges() })

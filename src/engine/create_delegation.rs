@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::schema::Side;
 use crate::store::{self, Change, Commit, Idempotency, Idempotent, NewDelegation};
-use crate::walk::{self, Asked, Budget};
+use crate::walk::Budget;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -135,7 +135,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<CreatedDelegation, Error> {
         let standing = self.stand(&Situation { clock: request.clock, ..Situation::default() }, cancel)?;
-        let Standing { in_force, view, historical: _, transient: _ } = &standing;
+        let Standing { in_force, view, newest: _, historical: _, transient: _ } = &standing;
         if let Some(record) = self.made_before(&standing, idempotency)? {
             let chain = record.parent.map(|id| chain_of(view.snapshot(), &id)).transpose()?.flatten();
             let warnings = self.warnings(&standing, request, &record, chain.as_ref(), cancel)?;
@@ -225,23 +225,10 @@ impl Engine {
         delegate: &SubjectRef,
         cancel: &Cancel,
     ) -> Result<Membership, Error> {
-        let Standing { in_force, view, historical: _, transient } = standing;
-        let (group, relation) = match delegate {
-            SubjectRef::Object(object) if object == who => return Ok(Membership::Member),
-            SubjectRef::Object(_) | SubjectRef::Wildcard(_) => return Ok(Membership::Not),
-            SubjectRef::Userset(group, relation) => (group, relation),
-        };
-        // A group whose relation a later schema lacks has no members.
-        if in_force.schema.resolve_member(&group.object_type, relation).is_err() {
-            return Ok(Membership::Not);
-        }
-        let mut resolver = Resolver::again(&self.store, in_force, transient);
-        let node = resolver.asked_node(group, relation)?;
-        let subject = resolver.asked_subject(&SubjectRef::Object(who.clone()))?;
+        let mut resolver = Resolver::again(&self.store, &standing.in_force, &standing.transient);
         let mut budget = Budget::new(&self.limits, cancel.clone());
-        let context = Metadata::new();
-        let found = walk::check(&in_force.plan, view, Asked { node, subject }, &context, &mut budget, false);
-        Ok(found.map_err(|error| resolver.told(error))?.membership)
+        let found = self.delegate_has(standing, &mut resolver, (who, delegate), &Metadata::new(), &mut budget)?;
+        found.fault.map_or(Ok(found.membership), Err)
     }
 
     /// What bounds every delegation.

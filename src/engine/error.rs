@@ -126,6 +126,13 @@ impl Error {
         Error::invalid(field, value, error.to_string())
     }
 
+    /// Says it in other words.
+    #[must_use]
+    pub(super) fn with_message(mut self, message: String) -> Error {
+        self.0.message = message;
+        self
+    }
+
     /// Adds a fact.
     #[must_use]
     pub fn with_fact(mut self, key: &'static str, value: impl Into<String>) -> Error {

@@ -62,7 +62,7 @@ pub use situation::Situation;
 pub use suspensions::{ListSuspended, ReinstatePrincipal, SuspendPrincipal, SuspendedPage, SuspensionChanged};
 pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
-pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples};
+pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples, Written};
 
 use crate::model::{Cancel, ConsistencyToken, Limits, Revision, Timestamp};
 use crate::store::Store;

@@ -180,14 +180,14 @@ impl Look<'_> {
     }
 
     fn has(&mut self, anchor: Object, object: Object) -> Result<bool, Error> {
-        let Standing { in_force, view, historical: _, transient: _ } = self.standing;
+        let Standing { in_force, view, newest: _, historical: _, transient: _ } = self.standing;
         let beneath = self.beneath.entry(anchor).or_insert_with(|| Beneath::of(anchor));
         Ok(beneath.has(&in_force.plan, view, object, &mut self.budget)?)
     }
 
     /// Whether anything of a type is at or beneath the anchor now.
     fn any_beneath(&mut self, anchor: Object, of: TypeNum) -> Result<bool, Error> {
-        let Standing { in_force, view, historical: _, transient: _ } = self.standing;
+        let Standing { in_force, view, newest: _, historical: _, transient: _ } = self.standing;
         if !self.types_beneath.contains_key(&anchor) {
             let mut types = BTreeSet::new();
             let walked = subtree(&in_force.plan, view, anchor, &mut self.budget, |of, _| {
@@ -249,7 +249,7 @@ impl Look<'_> {
 
     /// Whether the answer is a plain Deny. One that cannot be worked out is none.
     fn denies(&mut self, asker: &mut Asker, node: crate::walk::Node) -> Result<bool, Error> {
-        let Standing { in_force, view, historical: _, transient: _ } = self.standing;
+        let Standing { in_force, view, newest: _, historical: _, transient: _ } = self.standing;
         match asker.ask(&in_force.plan, view, node, &mut self.budget) {
             Ok(membership) => Ok(membership == Membership::Not),
             Err(crate::walk::Error::CaveatFailed { .. }) => Ok(false),
@@ -265,7 +265,7 @@ impl Look<'_> {
         anchor: Object,
         (of, name): (&TypeName, &RelationName),
     ) -> Result<bool, Error> {
-        let Standing { in_force, view, historical: _, transient: _ } = self.standing;
+        let Standing { in_force, view, newest: _, historical: _, transient: _ } = self.standing;
         let (of, member) = self.resolver.asked_member(of, "within", name, "permissions")?;
         for object in resources_reached(&in_force.plan, view, member, subject, None, &mut self.budget)? {
             let node = crate::walk::Node { member, object };

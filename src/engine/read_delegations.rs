@@ -102,7 +102,7 @@ impl Engine {
 
     /// Whether a live tuple names the object, on either side.
     fn is_mentioned(&self, standing: &Standing, object: &ObjectRef) -> Result<bool, Error> {
-        let Standing { in_force, view, historical: _, transient } = standing;
+        let Standing { in_force, view, newest: _, historical: _, transient } = standing;
         let schema = &in_force.schema;
         let Some(definition) = schema.definition(object.object_type.as_str()) else { return Ok(false) };
         let resolver = Resolver::again(&self.store, in_force, transient);

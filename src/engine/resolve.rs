@@ -2,6 +2,7 @@
 
 use super::schemas::InForce;
 use super::{Error, Kind};
+use crate::graph::View;
 use crate::model::{
     Arrow, CaveatName, CaveatNum, Context, MemberNum, MemberOf, ObjectId, ObjectNum, ObjectRef, RelationName,
     RelationTuple, Step, SubjectKind, SubjectRef, SubjectRelationFilter, TupleCaveat, TupleFilter, TupleKey, TypeName,
@@ -221,28 +222,47 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A walk's error, with tuple and caveat by their names.
+    /// A walk's error, with tuple and caveat by their names. Where what is stored on the tuple is at fault, the caller's
+    /// request is not.
     pub(super) fn told(&self, error: walk::Error) -> Error {
         let walk::Error::CaveatFailed(Failure { row, caveat, text }) = error else { return error.into() };
         let named = self.tuple_key(&row).and_then(|key| Ok((key, self.in_force.names.caveat_name(caveat)?)));
         match named {
             Ok((key, caveat)) => {
+                let (kind, hint) = if self.fails_by_itself(&row, caveat) {
+                    (Kind::FailedPrecondition, "write the tuple again with values its caveat can use, or delete it")
+                } else {
+                    (Kind::InvalidArgument, "give the caveat's parameters other values, or rewrite or delete the tuple")
+                };
                 let message = format!("the caveat `{caveat}` of `{key}` cannot be evaluated: {text}");
-                Error::new(Kind::InvalidArgument, "CAVEAT_FAILED", message)
+                Error::new(kind, "CAVEAT_FAILED", message)
                     .with_fact("tuple", key.to_string())
                     .with_fact("caveat", caveat.as_str())
+                    .with_hint(hint)
             }
             Err(error) => error,
         }
     }
 
-    /// The path in names.
-    pub(super) fn witness(&self, trail: &[(u32, TrailStep)]) -> Result<Witness, Error> {
+    /// Whether a row's caveat fails whatever a request gives. Read as the tuple stands now, for that is what could be
+    /// mended; one that only the request names is the request's own.
+    fn fails_by_itself(&self, row: &RowKey, caveat: &CaveatName) -> bool {
+        let Ok(Some(RowValue { caveat: Some(stored), .. })) = self.store.published().row(row) else { return false };
+        let context = serde_json::from_slice::<Context>(&stored.context).unwrap_or_default();
+        let known = self.in_force.schema.caveat(caveat.as_str());
+        known.is_some_and(|caveat| caveat.compiled.always_fails(&context).is_some())
+    }
+
+    /// The path in names; the view is the one that was walked.
+    pub(super) fn witness(&self, view: &View, trail: &[(u32, TrailStep)]) -> Result<Witness, Error> {
         let mut steps = Vec::with_capacity(trail.len());
         for (depth, step) in trail {
             let depth = *depth;
             steps.push(match step {
-                TrailStep::Row(key) => Step::Tuple { depth, tuple: self.tuple_key(key)? },
+                TrailStep::Row(key) => {
+                    let value = view.row(key)?.unwrap_or_default();
+                    Step::Tuple { depth, tuple: self.tuple(key, &value)? }
+                }
                 TrailStep::Member(node) => {
                     let (object, member) = self.node(*node)?;
                     Step::Member { depth, object, member }

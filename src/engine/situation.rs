@@ -79,9 +79,11 @@ impl Engine {
     pub(super) fn stand(&self, situation: &Situation, cancel: &Cancel) -> Result<Standing, Error> {
         let Situation { consistency, context, contextual_tuples, clock } = situation;
         judge_context(context)?;
+        // Before the schema: who sets a time that may not be set is told so by an empty server too.
+        let now = self.now(*clock)?;
         let pinned = self.pin(consistency)?;
         let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
-        let view = View::new(pinned.snapshot, self.now(*clock)?);
+        let view = View::new(pinned.snapshot, now);
         let (historical, newest) = (pinned.historical, pinned.newest);
         if contextual_tuples.is_empty() {
             return Ok(Standing { in_force, view, newest, historical, transient: Transient::new() });

@@ -6,9 +6,21 @@ use super::schemas::{InForce, no_schema};
 use super::{Engine, Error, Kind};
 use crate::model::{ObjectRef, Precondition, Revision, TupleFilter, TupleUpdate, UpdateKind};
 use crate::schema::Side;
-use crate::store::{self, Beyond, Change, Commit, Committed};
+use crate::store::{self, Beyond, Change, Commit, Committed, Tally};
 use hashbrown::HashSet;
 use std::sync::Arc;
+
+/// A durable write of single tuples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    pub revision: Revision,
+    /// Tuples that were not there.
+    pub created: u64,
+    /// Tuples that were there and are written again.
+    pub replaced: u64,
+    /// Tuples that were there and are no longer.
+    pub deleted: u64,
+}
 
 /// What a caller says about a write, as JSON: it travels in the changelog.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
@@ -71,6 +83,11 @@ const SCHEMA_RETRIES: usize = 8;
 impl Engine {
     /// Writes; when it returns, every later read sees it and no crash loses it. Nothing is written on any error.
     pub fn write_tuples(&self, request: WriteTuples) -> Result<Revision, Error> {
+        Ok(self.write_tuples_counted(request)?.revision)
+    }
+
+    /// As [`Engine::write_tuples`], with what it came to.
+    pub fn write_tuples_counted(&self, request: WriteTuples) -> Result<Written, Error> {
         let most = self.limits.updates_max;
         if request.updates.is_empty() {
             return Err(Error::invalid("updates", "", "there is nothing to write"));
@@ -106,7 +123,9 @@ impl Engine {
                 only_judge: false,
             })
         });
-        Ok(committed.map_err(|error| placed(error, &request.updates))?.revision)
+        let committed = committed.map_err(|error| placed(error, &request.updates))?;
+        let Tally { created, replaced, removed } = committed.tally;
+        Ok(Written { revision: committed.revision, created, replaced, deleted: removed })
     }
 
     /// Removes every live tuple that matches, in one revision. An empty filter is refused: it would match all.
@@ -162,9 +181,12 @@ impl Engine {
     /// Commits what `judge` makes of the schema in force, again if another schema is in force by then.
     pub(super) fn commit(&self, judge: impl Fn(&InForce) -> Result<Commit, Error>) -> Result<Committed, Error> {
         for _ in 0..SCHEMA_RETRIES {
-            match self.store.commit(judge(&*self.in_force()?)?) {
+            let commit = judge(&*self.in_force()?)?;
+            let preconditions = commit.preconditions.clone();
+            match self.store.commit(commit) {
                 Ok(committed) => return Ok(committed),
                 Err(store::Error::SchemaChanged) => {}
+                Err(store::Error::PreconditionFailed { index }) => return Err(unmet(index, preconditions.get(index))),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -207,6 +229,19 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The precondition that does not hold, by what it asks for.
+fn unmet(index: usize, precondition: Option<&Precondition>) -> Error {
+    let error = Error::from(store::Error::PreconditionFailed { index });
+    let (filter, said) = match precondition {
+        Some(Precondition::MustMatch(filter)) => (filter, "must match a live tuple, and none does"),
+        Some(Precondition::MustNotMatch(filter)) => (filter, "must match no live tuple, and one does"),
+        None => return error,
+    };
+    error
+        .with_message(format!("preconditions[{index}] does not hold: `{filter}` {said}"))
+        .with_fact("value", filter.to_string())
 }
 
 /// Names the update of a tuple that is there already, or that would close a cycle.

@@ -1,6 +1,7 @@
 //! Which tuples are meant: filters, preconditions over them, and updates.
 
 use super::{ObjectId, ObjectRef, RelationName, RelationTuple, SubjectRef, TupleKey, TypeName};
+use std::fmt;
 
 /// Matches tuples whose parts equal every part given; a part not given matches all.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
@@ -12,6 +13,48 @@ pub struct TupleFilter {
     pub subject: Option<SubjectFilter>,
     /// Tuples whose object is this one or beneath it, by `parent` relations.
     pub within: Option<ObjectRef>,
+}
+
+/// As a tuple is written, with `…` for what is not given. What matches one key alone reads as that key.
+impl fmt::Display for TupleFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TupleFilter { object_type, object_id, relation, subject, within } = self;
+        match (object_type, object_id) {
+            (Some(object_type), Some(id)) => write!(f, "{object_type}:{id}")?,
+            (Some(object_type), None) => write!(f, "{object_type}:…")?,
+            (None, _) => f.write_str("…")?,
+        }
+        match relation {
+            Some(relation) => write!(f, "#{relation}")?,
+            None => f.write_str("#…")?,
+        }
+        match subject {
+            Some(subject) => write!(f, "@{subject}")?,
+            None => f.write_str("@…")?,
+        }
+        match within {
+            Some(root) => write!(f, " within {root}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for SubjectFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SubjectFilter { subject_type, id, relation } = self;
+        match id {
+            Some(SubjectIdFilter::Id(id)) => write!(f, "{subject_type}:{id}")?,
+            Some(SubjectIdFilter::Wildcard) => write!(f, "{subject_type}:*")?,
+            None => write!(f, "{subject_type}:…")?,
+        }
+        match (relation, id) {
+            (SubjectRelationFilter::Relation(relation), _) => write!(f, "#{relation}"),
+            // A subject that is wholly known needs no sign that nothing follows.
+            (SubjectRelationFilter::Plain, Some(_)) => Ok(()),
+            (SubjectRelationFilter::Plain, None) => f.write_str("#..."),
+            (SubjectRelationFilter::Any, _) => f.write_str("#…"),
+        }
+    }
 }
 
 /// Matches the subjects of a type.

@@ -1,6 +1,6 @@
 //! What is asked, what the walk finds, and what the engine says.
 
-use super::{DelegationId, DenyReason, ObjectRef, RelationName, SubjectRef, TupleKey};
+use super::{DelegationId, DenyReason, ObjectRef, RelationName, RelationTuple, SubjectRef};
 
 /// Does `subject` have `permission` on `object`?
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
@@ -120,8 +120,8 @@ pub struct Witness {
 pub enum Step {
     /// The permission or relation holds on the object because of the deeper steps that follow.
     Member { depth: u32, object: ObjectRef, member: RelationName },
-    /// This tuple is live and leads on, or ends the path.
-    Tuple { depth: u32, tuple: TupleKey },
+    /// This tuple is live and leads on, or ends the path. With its caveat and its end.
+    Tuple { depth: u32, tuple: RelationTuple },
     /// The subject asked about is this userset itself.
     Itself { depth: u32, subject: SubjectRef },
     /// The right side of an exclusion does not hold here.

@@ -48,7 +48,7 @@ pub struct TupleKey {
 }
 
 /// The condition on a tuple, and the context values stored with it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TupleCaveat {
     pub name: CaveatName,
     pub context: Context,
@@ -56,7 +56,7 @@ pub struct TupleCaveat {
 
 /// `object#relation@subject`, with an optional caveat and expiry. A tuple whose expiry is not after the request's
 /// clock does not exist.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RelationTuple {
     pub key: TupleKey,
     pub caveat: Option<TupleCaveat>,

@@ -128,6 +128,13 @@ impl Schema {
         })
     }
 
+    /// The parameter of a caveat that a context's key was probably meant for.
+    #[must_use]
+    pub fn parameter_meant(&self, key: &str) -> Option<&str> {
+        let names = self.caveats().iter().take(CANDIDATES_MAX).flat_map(|caveat| &caveat.parameters);
+        Suggester::new().closest(key, names.map(|(name, _)| name.as_str()))
+    }
+
     /// The relation or permission that a question or filter names on an object.
     pub fn resolve_member(&self, object_type: &TypeName, name: &RelationName) -> Result<&Member, Refusal> {
         known_member(Side::Object, self.resolve_type(Side::Object, object_type)?, name)

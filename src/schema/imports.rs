@@ -289,6 +289,11 @@ impl Composed {
         &self.text
     }
 
+    /// The files it is made of, as they are.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.parts.iter().map(|part| &*part.source)
+    }
+
     /// Compiles the text; what is told of it is placed in the files.
     pub fn compile(&self, limits: &Limits) -> Result<(Schema, Vec<Placed>), Vec<Placed>> {
         let placed = |found: Vec<Diagnostic>| found.into_iter().map(|found| self.placed(found)).collect();

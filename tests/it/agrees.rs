@@ -380,7 +380,7 @@ impl Batch<'_> {
         for step in &witness.steps {
             let holds = match step {
                 Step::Tuple { tuple, .. } => rows.iter().any(|(there, worth)| {
-                    *worth == Truth::Allow && world.relation_tuple(there, &Default::default()).key == *tuple
+                    *worth == Truth::Allow && world.relation_tuple(there, &Default::default()).key == tuple.key
                 }),
                 Step::Itself { subject, .. } => *subject == one.question.subject,
                 Step::Member { object, member, .. } => is_so(object, member) == Some(Truth::Allow),

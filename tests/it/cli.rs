@@ -11,7 +11,7 @@ pub fn procura() -> Command {
     command
 }
 
-fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Output {
+pub fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Output {
     procura().args(arguments).output().expect("the binary runs")
 }
 
@@ -51,10 +51,15 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    pub fn start_with(more: &[&str]) -> Server {
         let data = tempfile::tempdir().expect("a folder");
         let mut child = procura()
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data.path())
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
@@ -63,6 +68,10 @@ impl Server {
         let ready: Value = serde_json::from_str(&line).expect("JSON");
         let address = ready["address"].as_str().expect("an address").to_owned();
         Server { child, address, _data: data }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     pub fn ask<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
@@ -199,6 +208,38 @@ fn a_schema_over_several_files_is_one() {
 }
 
 #[test]
+fn a_schema_with_errors_is_not_rewritten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let sound = file("sound.zed", "definition   user {}\n");
+    for (broken, place) in [
+        ("definition   user {}\ndefinition doc { permission view = viwer }\n", "broken.zed:2:36"),
+        ("definition   user {", "broken.zed:1:19"),
+    ] {
+        let path = file("broken.zed", broken);
+        let output = procura().args(["schema", "fmt"]).args([&sound, &path]).output().expect("runs");
+        assert_eq!(code(&output), 2, "{}", stderr(&output));
+        assert!(stderr(&output).contains(place), "{}", stderr(&output));
+        assert_eq!(std::fs::read_to_string(&path).expect("the file"), broken);
+        // Nor is the one before it.
+        assert_eq!(std::fs::read_to_string(&sound).expect("the file"), "definition   user {}\n");
+    }
+    // A part is no schema by itself, and is one with the file that imports it.
+    let root = file("root.zed", "use import\n\nimport \"part.zed\"\n\ndefinition   user {}\n");
+    let part = file("part.zed", "definition   doc { relation viewer: user }\n");
+    let alone = procura().args(["schema", "fmt"]).arg(&part).output().expect("runs");
+    assert_eq!(code(&alone), 2, "{}", stderr(&alone));
+    assert!(stderr(&alone).contains("together with the one that imports it"), "{}", stderr(&alone));
+    let together = procura().args(["schema", "fmt"]).args([&root, &part]).output().expect("runs");
+    assert_eq!(code(&together), 0, "{}", stderr(&together));
+    assert!(std::fs::read_to_string(&part).expect("the file").starts_with("definition doc {\n"));
+}
+
+#[test]
 fn an_error_in_an_imported_file_names_that_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let (schema, world) = imported(folder.path(), "definition user {\n  permission me = nobody\n}\n");
@@ -256,6 +297,45 @@ fn others_are_not_served_by_accident() {
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("--insecure"), "{}", stderr(&output));
     assert!(!data.exists());
+}
+
+#[test]
+fn a_deny_is_explained_by_what_takes_it_away() {
+    let server = Server::start();
+    let schema = "definition user {}\ndefinition doc {\n  relation viewer: user\n  relation banned: user\n  \
+                  relation late: user\n  permission view = viewer - banned\n  \
+                  permission read = viewer - (banned + late)\n}\n";
+    assert_eq!(code(&server.ask_with_stdin(&["schema", "write", "-"], schema)), 0);
+    let written = server.ask([
+        "tuple",
+        "write",
+        "doc:1#viewer@user:rita",
+        "doc:1#viewer@user:tom",
+        "doc:1#banned@user:tom",
+        "doc:1#banned@user:dana",
+        "doc:1#viewer@user:late",
+        "doc:1#late@user:late",
+    ]);
+    assert_eq!(code(&written), 0, "{}", stderr(&written));
+    let because = |question: &str, how: &str| {
+        let output = server.ask(["check", question, how]);
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        stdout(&output).lines().skip(1).map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    for how in ["--explain", "--explain=line"] {
+        let tom = because("doc:1#view@user:tom", how);
+        assert_eq!(tom, ["because doc:1#banned takes it away: doc:1#banned@user:tom"]);
+        let late = because("doc:1#read@user:late", how);
+        assert_eq!(late, ["because doc:1#late takes it away: doc:1#late@user:late"]);
+        // Where nothing would give it, nothing takes it away.
+        assert_eq!(because("doc:1#view@user:dana", how), ["because no path allows it"]);
+        assert_eq!(because("doc:1#view@user:vera", how), ["because no path allows it"]);
+    }
+    let both = server.ask(["--json", "check", "--explain", "doc:1#view@user:rita", "doc:1#view@user:tom"]);
+    let lines = json_lines(&stdout(&both));
+    assert_eq!(lines[0]["taken_away"], Value::Null);
+    let expected = serde_json::json!([{"by": "doc:1#banned", "tuples": ["doc:1#banned@user:tom"]}]);
+    assert_eq!(lines[1]["taken_away"], expected);
 }
 
 #[test]

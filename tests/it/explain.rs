@@ -505,7 +505,7 @@ fn conditions_and_ends_are_told_with_their_tuples() {
         question: question("doc:1#net@user:tom"),
         situation: Situation::default(),
     };
-    let error = refused(engine.explain(&request, &Cancel::default()), &[Kind::InvalidArgument]);
+    let error = refused(engine.explain(&request, &Cancel::default()), &[Kind::FailedPrecondition]);
     assert_eq!(error.reason, "CAVEAT_FAILED");
     let ends = explained(&engine, "doc:1#either@user:ann");
     assert_eq!(ends.valid_until.map(|end| end.to_string()).as_deref(), Some("2999-01-01T00:00:00Z"));

@@ -279,7 +279,7 @@ fn a_write_is_seen_by_the_next_check_and_the_path_is_named() {
     assert_eq!((checked.decision, checked.historical), (Decision::Allow, false));
     let steps = checked.witness.unwrap().steps;
     let key: TupleKey = "doc:1#viewer@user:dana".parse().unwrap();
-    assert!(steps.iter().any(|step| matches!(step, Step::Tuple { tuple, .. } if *tuple == key)), "{steps:?}");
+    assert!(steps.iter().any(|step| matches!(step, Step::Tuple { tuple, .. } if tuple.key == key)), "{steps:?}");
     world.write(&["doc:1#banned@user:dana"]);
     let denied = world.client.check(&question("doc:1#view@user:dana"), &At::Newest, true).unwrap();
     assert_eq!((denied.decision, denied.witness), (Decision::Deny, None));

@@ -484,8 +484,7 @@ fn too_large_a_subtree_is_left_whole_or_removed_in_parts_from_below() {
         assert!(error.message.contains("between 1 and 6"), "{}", told(&error));
     }
     let part = DeleteSubtree { limit: Some(2), ..subtree_of("folder:plans") };
-    let delete =
-        || engine.delete_subtree(part.clone()).map(|deleted| (deleted.count, deleted.more)).expect("deleted");
+    let delete = || engine.delete_subtree(part.clone()).map(|deleted| (deleted.count, deleted.more)).expect("deleted");
     let counts: Vec<(u64, bool)> = (0..5).map(|_| delete()).collect();
     assert_eq!(counts, [(2, true), (2, true), (2, true), (1, false), (0, false)]);
     assert_eq!(engine.everything().len(), before.len() - 7);

@@ -137,7 +137,7 @@ impl Compared<'_> {
                 let steps = alone.ok().and_then(|answer| answer.witness).map_or(Vec::new(), |witness| witness.steps);
                 for step in steps {
                     let holds = match &step {
-                        Step::Tuple { tuple, .. } => live.contains(&tuple.to_string()),
+                        Step::Tuple { tuple, .. } => live.contains(&tuple.key.to_string()),
                         Step::Member { .. } | Step::Itself { .. } | Step::Excluded { .. } => true,
                     };
                     assert!(holds, "{step:?}: {}", self.told(question));

@@ -302,7 +302,8 @@ fn the_command_line_lists() {
     assert_eq!((code(&listed), stdout(&listed).as_str()), (0, "doc:1\ndoc:2\ndoc:3\n"), "{}", stderr(&listed));
     let page = server.ask(["--json", "list", "resources", "doc#view@user:dana", "--limit", "2"]);
     let page = json_lines(&stdout(&page));
-    assert_eq!((page.len(), &page[1]["object"], &page[1]["decision"]), (2, &"doc:2".into(), &"ALLOW".into()));
+    assert_eq!((page.len(), &page[1]["object"], &page[1]["decision"]), (3, &"doc:2".into(), &"ALLOW".into()));
+    assert_eq!((&page[2]["more"], &page[2]["cursor"]), (&true.into(), &page[1]["cursor"]));
     let cursor = page[1]["cursor"].as_str().expect("a cursor");
     let rest = server.ask(["list", "resources", "doc", "view", "user:dana", "--cursor", cursor]);
     assert_eq!(stdout(&rest), "doc:3\n");

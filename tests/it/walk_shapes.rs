@@ -73,7 +73,7 @@ fn a_hundred_thousand_parents_are_answered() {
         let found = engine.check(&question(&near), &explained).unwrap();
         assert_eq!(found.answer.decision, Decision::Allow);
         let grant = crate::engines::tuple(&format!("folder:f{DEPTH}#viewer@user:rita")).key;
-        let is_grant = |step: &Step| matches!(step, Step::Tuple { tuple, .. } if *tuple == grant);
+        let is_grant = |step: &Step| matches!(step, Step::Tuple { tuple, .. } if tuple.key == grant);
         assert!(found.answer.witness.is_some_and(|witness| witness.steps.iter().any(is_grant)));
     });
 }

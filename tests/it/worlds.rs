@@ -756,7 +756,7 @@ fn random_schema(rng: &mut Rng, prefix: &str, pool: &[Condition]) -> Schema {
         let members = relations.chain(permissions).map(|(name, body)| Member { name: name.to_owned(), body }).collect();
         types.push(Type { name: format!("{prefix}/{name}"), members });
     }
-    let mut schema = Schema { types, prefix: prefix.to_owned() };
+    let mut schema = Schema { types, prefix: prefix.to_owned(), ..Schema::default() };
     for t in 1..schema.types.len() {
         for m in 0..schema.types[t].members.len() {
             if let Body::Relation(_) = schema.types[t].members[m].body {

@@ -145,6 +145,12 @@ pub struct BulkChecked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     pub token: String,
+    /// Tuples that were not there.
+    pub created: u64,
+    /// Tuples that were there and are written again.
+    pub replaced: u64,
+    /// Tuples that were there and are no longer.
+    pub deleted: u64,
 }
 
 /// A durable deletion.
@@ -358,8 +364,14 @@ impl Client {
             metadata: notes(metadata),
         };
         let mut service = self.tuples();
-        let wire::WriteTuplesResponse { written_at } = self.call(async { service.write_tuples(request).await })?;
-        Ok(Written { token: convert::token_text(convert::field("written_at"), written_at)? })
+        let wire::WriteTuplesResponse { written_at, created_count, replaced_count, deleted_count } =
+            self.call(async { service.write_tuples(request).await })?;
+        Ok(Written {
+            token: convert::token_text(convert::field("written_at"), written_at)?,
+            created: created_count,
+            replaced: replaced_count,
+            deleted: deleted_count,
+        })
     }
 
     /// Deletes every tuple that matches, or none.

@@ -1,6 +1,6 @@
 //! One assertion: a question, and then in any order, each at most once, `with {JSON}` and `at TIME`.
 
-use crate::cli::input::Parsed;
+use crate::cli::input::{Parsed, Strict, json_fault};
 use crate::model::{Context, Question, Timestamp};
 
 /// What an assertion asks, and under what.
@@ -61,13 +61,17 @@ fn json(text: &str) -> Result<(Context, usize), (usize, String)> {
     if !text.starts_with('{') {
         return Err((0, "`with` needs a JSON object".to_owned()));
     }
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Context>();
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Strict>();
     match values.next() {
-        Some(Ok(context)) => Ok((context, values.byte_offset())),
+        Some(Ok(Strict(context))) => Ok((context, values.byte_offset())),
         Some(Err(error)) => {
-            // The column counts bytes from 1; the text is one line.
-            let at = error.column().saturating_sub(1).min(text.len());
-            Err((at, format!("the context of `with` is not JSON: {error}")))
+            if error.is_eof() {
+                return Err((text.len(), "the `{` of `with` is not closed".to_owned()));
+            }
+            // Its line counts from 1, its column in bytes from 1; whoever reads the message is shown the place.
+            let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+            let at = (before + error.column().saturating_sub(1)).min(text.len());
+            Err((at, format!("the context of `with` cannot be read: {}", json_fault(&error))))
         }
         None => Err((0, "`with` needs a JSON object".to_owned())),
     }
@@ -107,8 +111,11 @@ mod tests {
         fault(&format!("{ASKED} when now"), 20, "`when` may not follow");
         fault(&format!("{ASKED} with"), 24, "needs a JSON object");
         fault(&format!("{ASKED} with [1]"), 25, "needs a JSON object");
-        fault(&format!("{ASKED} with {{\"a\": 1"), 31, "not JSON");
-        fault(&format!("{ASKED} with {{\"a\": x}}"), 31, "not JSON");
+        fault(&format!("{ASKED} with {{\"a\": 1"), 32, "not closed");
+        fault(&format!("{ASKED} with {{\"a\": x}}"), 31, "cannot be read: expected value");
+        fault(&format!("{ASKED} with {{\n \"a\": x}}"), 33, "cannot be read: expected value");
+        fault(&format!("{ASKED} with {{\"a\": 1, \"a\": 2}}"), 36, "the key `a` stands twice");
+        assert!(!parse(&format!("{ASKED} with {{x}}")).unwrap_err().1.contains(" line "));
         fault(&format!("{ASKED} with {{}} with {{}}"), 28, "a second `with`");
         fault(&format!("{ASKED} at noon"), 23, "RFC 3339");
         fault(&format!("{ASKED} at"), 22, "RFC 3339");

@@ -5,11 +5,12 @@
 
 use super::assertion::{self, Assertion};
 use super::expected::{ExpectedRelation, ExpectedSubject, PlacedSubject};
+use super::scalar;
 use crate::cli::input::{Wrong, is_item};
 use crate::model::{ObjectRef, RelationName, RelationTuple, Timestamp, TupleKey};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{MessageFormatter, Spanned, UserMessageFormatter};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -26,6 +27,13 @@ pub struct ValidationFile {
     pub asked: Vec<Asked>,
     /// Expected relations, in the order of the file.
     pub expected: Vec<ExpectedRelation>,
+}
+
+impl ValidationFile {
+    /// Whether it is judged by another time than the present.
+    pub fn sets_time(&self) -> bool {
+        self.now.is_some() || self.asked.iter().any(|asked| asked.assertion.at.is_some())
+    }
 }
 
 /// Where the schema comes from; `line` is that of the key's value.
@@ -88,7 +96,7 @@ pub fn parse(name: &str, text: &str) -> Result<ValidationFile, Vec<Wrong>> {
         Err(error) => {
             let (line, column) =
                 error.location().map_or((1, 1), |location| (location.line() as usize, location.column() as usize));
-            let error = error.without_snippet().to_string();
+            let error = UserMessageFormatter.format_message(error.without_snippet());
             reader.wrong_at_column(line, column, format!("not YAML we can read: {error}"), None);
             return Err(reader.wrongs);
         }
@@ -422,20 +430,22 @@ impl<'a> Reader<'a> {
     }
 
     fn assertion(&mut self, item: &Spanned<Node>, text: &str) -> Option<Assertion> {
-        let (line, at) = self.place(item, text);
         match assertion::parse(text) {
             Ok(assertion) => Some(assertion),
             Err((offset, message, hint)) => {
-                self.wrong(line, at + offset, message, Some(hint.to_owned()));
+                let (line, at) = self.place(item, text, offset);
+                self.wrong(line, at, message, Some(hint.to_owned()));
                 None
             }
         }
     }
 
-    /// Where the text of a scalar stands; one with escapes or over several lines is only known by its first line.
-    fn place<T>(&self, node: &Spanned<T>, text: &str) -> (usize, usize) {
-        let line = line_of(node);
-        (line, self.line_text(line).find(text).unwrap_or(0))
+    /// The line, and the byte within it, where a byte of a scalar's text stands, whatever form the scalar has.
+    fn place<T>(&self, node: &Spanned<T>, text: &str, offset: usize) -> (usize, usize) {
+        let (line, column) = (line_of(node), (node.referenced.column() as usize).saturating_sub(1));
+        let first = self.line_text(line);
+        let at = first.char_indices().nth(column).map_or(first.len(), |(at, _)| at);
+        scalar::place(&self.lines, (line, at), text, offset).unwrap_or((line, at))
     }
 
     /// Expected relations. A key, and a subject below it, may stand once.
@@ -465,8 +475,8 @@ impl<'a> Reader<'a> {
         let text = text.trim();
         match ExpectedSubject::parse(text) {
             Err((at, message)) => {
-                let (line, start) = self.place(item, text);
-                self.wrong(line, start + at, message, expected_hint());
+                let (line, at) = self.place(item, text, at);
+                self.wrong(line, at, message, expected_hint());
             }
             Ok(expected) if subjects.iter().any(|one| one.expected.subject == expected.subject) => {
                 self.wrong_node(item, format!("`{}` is expected twice", expected.subject), None);
@@ -479,21 +489,23 @@ impl<'a> Reader<'a> {
 
     fn expected_relation(&mut self, key: &Spanned<String>) -> Option<(ObjectRef, RelationName)> {
         let text = key.value.trim();
-        let (line, start) = self.place(key, text);
         let hint = Some("an expected relation is `object#permission`, such as `document:plan#view`".to_owned());
         let Some((object, permission)) = text.split_once('#') else {
-            self.wrong(line, start + text.len(), format!("`{text}` has no `#permission`"), hint);
+            let (line, at) = self.place(key, text, text.len());
+            self.wrong(line, at, format!("`{text}` has no `#permission`"), hint);
             return None;
         };
-        let permission_at = start + object.len() + 1;
+        let permission_at = object.len() + 1;
         match (object.parse::<ObjectRef>(), RelationName::new(permission)) {
             (Ok(object), Ok(permission)) => Some((object, permission)),
             (Err(error), _) => {
-                self.wrong(line, start + error.at, error.message, hint);
+                let (line, at) = self.place(key, text, error.at);
+                self.wrong(line, at, error.message, hint);
                 None
             }
             (Ok(_), Err(error)) => {
-                self.wrong(line, permission_at + error.at(), error.to_string(), hint);
+                let (line, at) = self.place(key, text, permission_at + error.at());
+                self.wrong(line, at, error.to_string(), hint);
                 None
             }
         }
@@ -639,6 +651,26 @@ validation: null
     }
 
     #[test]
+    fn an_assertion_is_pointed_into_whatever_its_form() {
+        let head = "schema: \"\"\nassertions:\n  assertTrue:\n";
+        for (item, line, column) in [
+            ("    - doc:1#view@user:tom at noon\n", 4, 30),
+            ("    - 'doc:1#view@user:tom with {\"x\": \"it''s\"} at noon'\n", 4, 51),
+            ("    - \"doc:1#view@user:tom with {\\\"x\\\": y}\"\n", 4, 41),
+            ("    - >-\n      doc:1#view@user:tom\n      with {\"x\": y}\n", 6, 18),
+            ("    - |-\n      doc:1#view@user:tom with {\n      \"x\": y}\n", 6, 12),
+            ("    - doc:1#view@user:tom with {\n", 4, 33),
+        ] {
+            let found = wrongs(&format!("{head}{item}"));
+            assert_eq!(
+                found.iter().map(|(line, column, _)| (*line, *column)).collect::<Vec<_>>(),
+                [(line, column)],
+                "{item}"
+            );
+        }
+    }
+
+    #[test]
     fn all_that_is_wrong_is_named_at_once() {
         let relationships = "relationships: |\n  doc:1#viewer\n  doc:1#viewer@user:a\n  doc:1#viewer@user:a\n";
         let assertions = "assertions:\n  assertTrue:\n    - doc:1#view\n    - 7\n  assertMaybe: []\n";
@@ -659,6 +691,10 @@ validation: null
         assert!(wrongs("schema: [a]\n")[0].2.contains("must be text"));
         assert_eq!(wrongs("schema: a\nschema: b\n")[0].0, 2);
         assert_eq!(wrongs("schema: \"\n")[0].0, 1);
+        // What the parser of YAML says is for a person, not for whoever wrote a program with it.
+        assert_eq!(wrongs("schema: a\n~: b\n"), [(2, 1, "not YAML we can read: null is not allowed here".to_owned())]);
+        let twice = "not YAML we can read: duplicate mapping key `now` is not allowed here";
+        assert_eq!(wrongs("now: a\nnow: b\n"), [(2, 1, twice.to_owned())]);
     }
 
     #[test]

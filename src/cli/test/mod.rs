@@ -4,18 +4,20 @@
 //! its place, or is named in the output as not checked.
 
 mod file;
+mod scalar;
 mod assertion;
 mod expected;
 mod record;
 mod world;
 
+
 use super::exit::{Exit, Failure};
 use super::input::{Wrong, read_file, read_schema};
 use super::output::{Output, decision as coloured};
-use super::witness;
-use crate::api::client::SubjectsOf;
+use super::{explain, witness};
+use crate::api::client::{Said, SubjectsOf};
 use crate::engine::SchemaDiagnostic;
-use crate::model::{Decision, Limits, ObjectRef, RelationName, TypeName, Witness};
+use crate::model::{Decision, Limits, ObjectRef, RelationName, TypeName};
 use crate::schema::{AllowedSubject, Composed, Member, Placed, Schema, SubjectForm, compile};
 use assertion::Assertion;
 use clap::Args;
@@ -93,8 +95,12 @@ struct Report {
 /// An expectation that does not hold.
 struct Unmet {
     asked: Asked,
-    got: Result<Decision, String>,
-    witness: Option<Witness>,
+    /// With the reason of an error.
+    got: Result<Decision, (String, Box<str>)>,
+    /// All that is said of the answer.
+    said: Option<Said>,
+    /// Of a deny: what takes the permission away, if it is that.
+    taken_away: Vec<(String, Vec<String>)>,
 }
 
 impl Report {
@@ -157,7 +163,7 @@ fn run_file(path: &Path, place: &Where, record: bool) -> Result<Report, Failure>
         Ok(schema) => schema,
         Err(wrongs) => return Ok(Report { wrongs, ..Report::default() }),
     };
-    let world = World::open(place, file.now)?;
+    let world = World::open(place, file.now, file.sets_time())?;
     let wrongs = match load(&world, &schema, &name, &text, &file) {
         Ok(()) => {
             let mut report = ask(&world, &file)?;
@@ -376,7 +382,7 @@ fn load(world: &World, schema: &SchemaText, name: &str, yaml: &str, file: &Valid
     Ok(())
 }
 
-/// Asks everything at once, and for each unexpected allow once more, for its path.
+/// Asks everything at once, and what is not as expected once more, for its reasons.
 fn ask(world: &World, file: &ValidationFile) -> Result<Report, Failure> {
     let assertions: Vec<&Assertion> = file.asked.iter().map(|asked| &asked.assertion).collect();
     let answers = world.check(&assertions);
@@ -388,15 +394,17 @@ fn ask(world: &World, file: &ValidationFile) -> Result<Report, Failure> {
         ));
     }
     for (asked, answer) in file.asked.iter().zip(answers) {
-        let got = answer.map_err(|refusal| refusal.message);
+        let got = answer.map_err(|refusal| (refusal.message, refusal.reason));
         if got.as_ref().is_ok_and(|decision| asked.expectation.met_by(*decision)) {
             continue;
         }
-        let witness = match got {
-            Ok(Decision::Allow) => world.witness(&asked.assertion),
-            Ok(Decision::Deny | Decision::Conditional) | Err(_) => None,
+        let said = got.as_ref().ok().and_then(|_| world.said(&asked.assertion));
+        let tried = match got {
+            Ok(Decision::Deny) => world.tried(&asked.assertion),
+            Ok(Decision::Allow | Decision::Conditional) | Err(_) => None,
         };
-        report.failures.push(Unmet { asked: asked.clone(), got, witness });
+        let taken_away = tried.map(|steps| explain::taken_away(&steps)).unwrap_or_default();
+        report.failures.push(Unmet { asked: asked.clone(), got, said, taken_away });
     }
     Ok(report)
 }
@@ -440,12 +448,26 @@ fn print(path: &Path, report: &Report, output: &mut Output) -> Result<(), Failur
         output.line(format_args!("  {file}:{line}: {text}"))?;
         let got = match &unmet.got {
             Ok(decision) => coloured(*decision),
-            Err(message) => format!("{} {message}", "an error:".red()),
+            Err((message, reason)) => format!("{} {message} [{reason}]", "an error:".red()),
         };
-        let because = if unmet.witness.is_some() { ", because" } else { "" };
+        let (found, missing, denial) = match &unmet.said {
+            Some(Said { decision: _, witness, missing, valid_until: _, denial, chain: _ }) => {
+                (witness.as_ref(), missing.as_slice(), denial.as_ref())
+            }
+            None => (None, [].as_slice(), None),
+        };
+        let denied = denial.map(|denial| format!(" {}", denial_text(denial))).unwrap_or_default();
+        let because = match (found, missing) {
+            (Some(_), _) => ", because".to_owned(),
+            (None, []) => denied,
+            (None, missing) => format!("{denied} (needs {})", missing.join(", ")),
+        };
         output.line(format_args!("    expected {}, got {got}{because}", expectation.words()))?;
-        if let Some(found) = &unmet.witness {
+        if let Some(found) = found {
             output.line(witness::tree(found, "      "))?;
+        }
+        for line in explain::taken_away_lines(&unmet.taken_away) {
+            output.line(format_args!("      {line}"))?;
         }
     }
     for Mismatch { line, text, message } in &report.mismatches {
@@ -460,10 +482,11 @@ fn json_of(path: &Path, report: &Report) -> Value {
         .failures
         .iter()
         .map(|unmet| {
-            let (got, error) = match &unmet.got {
-                Ok(decision) => (Some(decision.as_str()), None),
-                Err(message) => (None, Some(message)),
+            let (got, error, reason) = match &unmet.got {
+                Ok(decision) => (Some(decision.as_str()), None, None),
+                Err((message, reason)) => (None, Some(message), Some(reason)),
             };
+            let said = unmet.said.as_ref();
             json!({
                 "line": unmet.asked.line,
                 "assertion": unmet.asked.text,
@@ -471,7 +494,10 @@ fn json_of(path: &Path, report: &Report) -> Value {
                 "expected": unmet.asked.expectation.words(),
                 "got": got,
                 "error": error,
-                "witness": unmet.witness.as_ref().map(witness::json),
+                "reason": reason,
+                "missing_context": said.map_or(&[][..], |said| &said.missing),
+                "taken_away": explain::taken_away_json(&unmet.taken_away),
+                "witness": said.and_then(|said| said.witness.as_ref()).map(witness::json),
             })
         })
         .collect();

@@ -3,15 +3,17 @@
 //! INVARIANT: every file starts in an empty store, and what was started for it is gone when its world is dropped.
 
 use super::assertion::Assertion;
-use crate::api::client::{Ask, At, Client, ClientError, ListPage, SubjectsOf, Under};
+use crate::api::client::{Ask, At, Checked, Client, ClientError, ListPage, Said, SubjectsOf, Under};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::input::Parsed;
 use crate::cli::reach::connect;
 use crate::engine::{
-    self, CheckOptions, Collector, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic, Situation, SubjectRow,
-    WriteSchema, WriteTuples,
+    self, Answer, CheckOptions, Clock as _, Collector, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic,
+    Situation, SubjectRow, SystemClock, WriteSchema, WriteTuples,
 };
 use crate::model::{
-    Cancel, Consistency, Decision, Limits, Question, RelationTuple, Timestamp, TupleUpdate, UpdateKind, Witness,
+    Acting, Cancel, Consistency, Decision, ExplainStep, Limits, Question, RelationTuple, Timestamp, TupleUpdate,
+    UpdateKind,
 };
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -26,7 +28,7 @@ pub enum Where {
 
 /// An empty store, a way to ask it, and its clock.
 pub struct World {
-    /// By which everything is judged that names no time of its own; `None` is the present.
+    /// By which everything is judged that names no time of its own; `None` leaves it to a running server.
     now: Option<Timestamp>,
     asked: Asked,
 }
@@ -53,19 +55,22 @@ impl Drop for Server {
 #[derive(Clone)]
 pub struct Refusal {
     pub message: String,
+    /// Stable, in upper case.
+    pub reason: Box<str>,
     pub hint: Option<String>,
     pub diagnostics: Vec<SchemaDiagnostic>,
     /// The field the refusal names, as the API writes it.
-    field: Option<String>,
+    field: Option<Box<str>>,
 }
 
 impl From<engine::Error> for Refusal {
     fn from(error: engine::Error) -> Refusal {
         Refusal {
             message: error.message.clone(),
+            reason: error.reason.into(),
             hint: error.hint.clone(),
             diagnostics: error.diagnostics.clone(),
-            field: error.facts.iter().find(|(key, _)| *key == "field").map(|(_, field)| field.clone()),
+            field: error.facts.iter().find(|(key, _)| *key == "field").map(|(_, field)| field.as_str().into()),
         }
     }
 }
@@ -73,14 +78,26 @@ impl From<engine::Error> for Refusal {
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Refusal {
         let fact = |wanted: &str| error.facts.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.clone());
-        Refusal { hint: fact("hint"), field: fact("field"), message: error.message, diagnostics: error.diagnostics }
+        let (hint, field) = (fact("hint"), fact("field").map(Into::into));
+        Refusal { hint, field, message: error.message, reason: error.reason.into(), diagnostics: error.diagnostics }
     }
 }
 
 impl World {
-    /// An empty one. A running server that already has a schema is refused.
-    pub fn open(place: &Where, now: Option<Timestamp>) -> Result<World, Failure> {
-        Ok(World { now, asked: Asked::open(place)? })
+    /// An empty one, whose clock stands at `now` or at the present, read once. A running server that already has a
+    /// schema is refused, and one that lets nobody set the time where `sets_time` says that the file does.
+    pub fn open(place: &Where, now: Option<Timestamp>, sets_time: bool) -> Result<World, Failure> {
+        let asked = Asked::open(place)?;
+        let stands = now.unwrap_or_else(|| SystemClock.now());
+        let now = match &asked {
+            Asked::InProcess { .. } | Asked::Spawned { .. } => Some(stands),
+            Asked::Running { client } if sets_time => {
+                may_set_time(client, stands)?;
+                Some(stands)
+            }
+            Asked::Running { .. } => None,
+        };
+        Ok(World { now, asked })
     }
 
     /// What everything is asked under that names nothing of its own.
@@ -239,17 +256,40 @@ impl World {
         Ok(rows)
     }
 
-    /// The path of an allow; `None` where there is none to show.
-    pub fn witness(&self, assertion: &Assertion) -> Option<Witness> {
+    /// One answer with all that is said of it; `None` where it cannot be had again.
+    pub fn said(&self, assertion: &Assertion) -> Option<Said> {
         let question = &assertion.question;
         match &self.asked {
             Asked::InProcess { engine, .. } => {
-                engine.check(question, &self.options(assertion, true)).ok().and_then(|said| said.answer.witness)
+                let answer = engine.check(question, &self.options(assertion, true)).ok()?.answer;
+                let Answer { decision, witness, missing, valid_until, denial, chain, edges: _ } = answer;
+                Some(Said { decision, witness, missing, valid_until, denial, chain })
             }
             Asked::Spawned { client, .. } | Asked::Running { client } => {
-                client.check_under(question, &self.ask(assertion, true)).ok().and_then(|checked| checked.witness)
+                let checked = client.check_under(question, &self.ask(assertion, true)).ok()?;
+                let Checked { decision, token: _, historical: _, witness, missing, valid_until, denial, chain } =
+                    checked;
+                Some(Said { decision, witness, missing, valid_until, denial, chain })
             }
         }
+    }
+
+    /// What was tried for an answer that is no allow; `None` where it cannot be told whole.
+    pub fn tried(&self, assertion: &Assertion) -> Option<Vec<ExplainStep>> {
+        let question = &assertion.question;
+        let (steps, truncated) = match &self.asked {
+            Asked::InProcess { engine, .. } => {
+                let situation = self.options(assertion, false).situation;
+                let request = engine::Explain { question: question.clone(), acting: Acting::default(), situation };
+                let explained = engine.explain(&request, &Cancel::default()).ok()?;
+                (explained.steps, explained.truncated)
+            }
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                let explained = client.explain(question, &Acting::default(), &self.ask(assertion, false).under).ok()?;
+                (explained.steps, explained.truncated)
+            }
+        };
+        (!truncated).then_some(steps)
     }
 }
 
@@ -277,6 +317,23 @@ impl Asked {
                 Ok(Asked::Running { client })
             }
         }
+    }
+}
+
+/// Refuses a server that would refuse every question of a file, before anything is written to it. An empty one has no
+/// answer yet, but it tells whether the time was the reason.
+fn may_set_time(client: &Client, at: Timestamp) -> Result<(), Failure> {
+    let question = Question::parsed("x:x#x@x:x").map_err(|error| Failure::usage(error.message))?;
+    let ask = Ask { under: Under { clock: Some(at), ..Under::default() }, ..Ask::default() };
+    match client.check_under(&question, &ask) {
+        Err(error) if error.facts.iter().any(|(key, value)| key == "field" && value == "clock") => Err(Failure::new(
+            Exit::Refused,
+            "the file sets the time (`now:` or `at`), and the server lets nobody set it",
+        )
+        .with_hint("start it with --test-clock on a fresh folder, or use --server spawn")),
+        Err(error) if error.reason == "NO_SCHEMA" => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
     }
 }
 
