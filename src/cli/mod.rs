@@ -4,6 +4,7 @@
 //! know about them; `--json` makes both machine-readable; the exit code alone tells the outcome (see `exit`).
 
 mod check;
+mod delegation;
 mod exit;
 mod expand;
 mod explain;
@@ -13,6 +14,7 @@ mod info;
 mod input;
 mod list;
 mod output;
+mod principal;
 mod reach;
 mod schema;
 mod serve;
@@ -75,6 +77,10 @@ enum Command {
     Expand(expand::Expand),
     #[command(subcommand)]
     List(list::List),
+    #[command(subcommand)]
+    Delegation(delegation::Delegate),
+    #[command(subcommand)]
+    Principal(principal::Principal),
     Test(test::Test),
     Info(info::Info),
     Verify(verify::Verify),
@@ -111,6 +117,8 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Explain(explain) => explain.run(output),
         Command::Expand(expand) => expand.run(output),
         Command::List(list) => list.run(output),
+        Command::Delegation(delegation) => delegation.run(output),
+        Command::Principal(principal) => principal.run(output),
         Command::Test(test) => test.run(output),
         Command::Info(info) => info.run(output),
         Command::Verify(verify) => verify.run(output),

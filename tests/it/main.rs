@@ -41,3 +41,4 @@ mod cli;
 mod lists_wire;
 mod trees_wire;
 mod hierarchy_wire;
+mod delegations;
