@@ -601,7 +601,7 @@ fn preconditions_are_judged_in_the_commit() {
 fn the_same_request_again_is_the_same_delegation() {
     let world = World::new();
     const DAY: i64 = 24 * 60 * 60;
-    let keyed = new("user:rita", "agent:a", one_invoice()).tap(|new| {
+    let keyed = new("user:rita", "agent:a", vec![item("read,refund", &["invoice:9"])]).tap(|new| {
         new.idempotency_key = Some("k1".to_owned());
         new.end = DelegationEnd::After(Duration::from_secs(3_600));
     });
@@ -636,6 +636,7 @@ fn the_same_request_again_is_the_same_delegation() {
     let again = world.create(&keyed.clone().tap(|new| new.clock = Some(at(DAY - 1))));
     assert_eq!(again.delegation.id, first.delegation.id);
     assert!(again.delegation.revoked.is_some());
+    world.client.write_schema(SCHEMA, None, false, &Metadata::new()).expect("a schema");
     // After a day the key is free.
     let next = world.create(&keyed.clone().tap(|new| new.clock = Some(at(DAY))));
     assert_ne!(next.delegation.id, first.delegation.id);
