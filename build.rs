@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, error, fs};
 
-const FILES: [&str; 6] = ["core", "permissions", "tuples", "watch", "schema", "server"];
+const FILES: [&str; 7] = ["core", "permissions", "tuples", "watch", "schema", "delegation", "server"];
 
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -4,10 +4,11 @@
 //! are taken apart without `..`, so that a field added in proto/ breaks the build instead of being ignored. Nothing is
 //! guessed: a missing message, an enum value of a newer client and an empty string are errors, never a default.
 
+use super::convert_delegation;
 use super::wire;
 use crate::engine::{
     ImportMode, MemberRef, Metadata, ReplaceSubjects, SchemaDiagnostic, Situation, TupleSubject, Watch, WatchChange,
-    WatchFrom, WatchWrite,
+    WatchFrom, WatchKind, WatchWrite,
 };
 use crate::model::{
     CONTEXT_DEPTH_MAX, CaveatName, Consistency, ConsistencyToken, Context, Decision, ITEM_ID_BYTES_MAX, Limits,
@@ -127,7 +128,7 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Refusal {
-    fn with_hint(self, hint: &'static str) -> Refusal {
+    pub(super) fn with_hint(self, hint: &'static str) -> Refusal {
         Refusal { hint: Some(hint), ..self }
     }
 }
@@ -233,7 +234,7 @@ pub(super) fn tuple(place: Place<'_>, message: Option<wire::RelationTuple>) -> R
     })
 }
 
-fn tuple_caveat(place: Place<'_>, message: wire::TupleCaveat) -> Result<TupleCaveat, Refusal> {
+pub(super) fn tuple_caveat(place: Place<'_>, message: wire::TupleCaveat) -> Result<TupleCaveat, Refusal> {
     let wire::TupleCaveat { name, context } = message;
     Ok(TupleCaveat {
         name: CaveatName::new(name.as_str()).map_err(|error| place.field("name").invalid(&name, error))?,
@@ -246,7 +247,7 @@ fn tuple_caveat(place: Place<'_>, message: wire::TupleCaveat) -> Result<TupleCav
     })
 }
 
-fn timestamp(place: Place<'_>, message: prost_types::Timestamp) -> Result<Timestamp, Refusal> {
+pub(super) fn timestamp(place: Place<'_>, message: prost_types::Timestamp) -> Result<Timestamp, Refusal> {
     let prost_types::Timestamp { seconds, nanos } = message;
     u32::try_from(nanos).ok().and_then(|nanos| Timestamp::new(seconds, nanos)).ok_or_else(|| {
         let value = format!("{seconds} s, {nanos} ns");
@@ -421,7 +422,7 @@ const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(10);
 /// A Watch, and its heartbeat.
 pub(super) fn watch(message: wire::WatchRequest, limits: &Limits) -> Result<(Watch, Duration), Refusal> {
     use wire::watch_request::Start;
-    let wire::WatchRequest { object_types, relations, heartbeat_s, start } = message;
+    let wire::WatchRequest { object_types, relations, heartbeat_s, start, kinds } = message;
     let from = match start {
         None => WatchFrom::Now,
         Some(Start::After(given)) => WatchFrom::After(token(field("after"), given)?),
@@ -448,8 +449,34 @@ pub(super) fn watch(message: wire::WatchRequest, limits: &Limits) -> Result<(Wat
         from,
         object_types: object_types.map(|(at, name)| type_name(types_at.item(at), name)).collect::<Result<_, _>>()?,
         relations: relations.map(|(at, name)| relation_name(relations_at.item(at), name)).collect::<Result<_, _>>()?,
+        kinds: watch_kinds(kinds)?,
     };
     Ok((watch, heartbeat))
+}
+
+fn watch_kinds(given: Vec<i32>) -> Result<Vec<WatchKind>, Refusal> {
+    let place = field("kinds");
+    at_most(place, "watch_names_max", given.len(), WATCH_NAMES_MAX, "kinds")?;
+    let kind = |(at, kind)| match wire::WatchKind::try_from(kind) {
+        Ok(wire::WatchKind::Tuples) => Ok(WatchKind::Tuples),
+        Ok(wire::WatchKind::Schemas) => Ok(WatchKind::Schemas),
+        Ok(wire::WatchKind::Delegations) => Ok(WatchKind::Delegations),
+        Ok(wire::WatchKind::Suspensions) => Ok(WatchKind::Suspensions),
+        Ok(wire::WatchKind::Unspecified) => Err(place.item(at).missing()),
+        Err(_) => Err(unknown_enum(place.item(at), kind)),
+    };
+    given.into_iter().enumerate().map(kind).collect()
+}
+
+impl From<WatchKind> for wire::WatchKind {
+    fn from(kind: WatchKind) -> wire::WatchKind {
+        match kind {
+            WatchKind::Tuples => wire::WatchKind::Tuples,
+            WatchKind::Schemas => wire::WatchKind::Schemas,
+            WatchKind::Delegations => wire::WatchKind::Delegations,
+            WatchKind::Suspensions => wire::WatchKind::Suspensions,
+        }
+    }
 }
 
 impl From<WatchWrite> for wire::WatchWrite {
@@ -468,12 +495,16 @@ impl From<WatchChange> for wire::WatchChange {
     fn from(change: WatchChange) -> wire::WatchChange {
         use wire::watch_change::Change;
         let change = match change {
-            WatchChange::Tuple(update) => Some(Change::Tuple((&update).into())),
-            WatchChange::Schema { text, digest } => Some(Change::Schema(wire::SchemaChange { schema: text, digest })),
-            // Without a message: a reader refuses what it does not understand, so the sender leaves them out.
-            WatchChange::Delegation { .. } | WatchChange::Suspended(_) | WatchChange::Reinstated { .. } => None,
+            WatchChange::Tuple(update) => Change::Tuple((&update).into()),
+            WatchChange::Schema { text, digest } => Change::Schema(wire::SchemaChange { schema: text, digest }),
+            WatchChange::Delegation { record, change } => Change::Delegation(wire::DelegationChange {
+                kind: convert_delegation::to_change(change).into(),
+                delegation: Some((&*record).into()),
+            }),
+            WatchChange::Suspended(suspension) => Change::Suspended((&suspension).into()),
+            WatchChange::Reinstated { principal } => Change::Reinstated((&principal).into()),
         };
-        wire::WatchChange { change }
+        wire::WatchChange { change: Some(change) }
     }
 }
 
@@ -505,6 +536,13 @@ fn watch_change(place: Place<'_>, message: wire::WatchChange) -> Result<WatchCha
         None => Err(place.missing()),
         Some(Change::Tuple(message)) => Ok(WatchChange::Tuple(update(place.field("tuple"), message)?)),
         Some(Change::Schema(wire::SchemaChange { schema, digest })) => Ok(WatchChange::Schema { text: schema, digest }),
+        Some(Change::Delegation(message)) => convert_delegation::changed(place.field("delegation"), message),
+        Some(Change::Suspended(message)) => {
+            Ok(WatchChange::Suspended(convert_delegation::suspension(place.field("suspended"), message)?))
+        }
+        Some(Change::Reinstated(message)) => {
+            Ok(WatchChange::Reinstated { principal: object(place.field("reinstated"), Some(message))? })
+        }
     }
 }
 
@@ -519,7 +557,7 @@ impl From<&TupleSubject> for wire::TupleSubject {
     }
 }
 
-fn to_caveat(caveat: &TupleCaveat) -> wire::TupleCaveat {
+pub(super) fn to_caveat(caveat: &TupleCaveat) -> wire::TupleCaveat {
     let TupleCaveat { name, context } = caveat;
     wire::TupleCaveat { name: name.to_string(), context: (!context.is_empty()).then(|| to_struct(context)) }
 }
@@ -603,7 +641,7 @@ fn bounded_json(
     Ok(values)
 }
 
-fn json_object(
+pub(super) fn json_object(
     place: Place<'_>,
     message: prost_types::Struct,
     depth: usize,

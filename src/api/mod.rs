@@ -6,6 +6,7 @@
 mod wire;
 mod convert;
 mod convert_acting;
+mod convert_delegation;
 mod status;
 mod limits;
 mod incoming;
@@ -18,6 +19,7 @@ mod trees;
 mod tuples;
 mod watch;
 mod schema;
+mod delegations;
 mod server;
 pub mod client;
 
@@ -37,6 +39,7 @@ use tokio::sync::oneshot;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use wire::delegation_service_server::{self, DelegationServiceServer};
 use wire::permission_service_server::{self, PermissionServiceServer};
 use wire::schema_service_server::{self, SchemaServiceServer};
 use wire::server_service_server::{self, ServerServiceServer};
@@ -52,12 +55,13 @@ pub struct ServeOptions {
 }
 
 /// The names that health answers for; the empty one is the server as a whole.
-const HEALTH_NAMES: [&str; 6] = [
+const HEALTH_NAMES: [&str; 7] = [
     "",
     permission_service_server::SERVICE_NAME,
     tuple_service_server::SERVICE_NAME,
     watch_service_server::SERVICE_NAME,
     schema_service_server::SERVICE_NAME,
+    delegation_service_server::SERVICE_NAME,
     server_service_server::SERVICE_NAME,
 ];
 
@@ -195,6 +199,7 @@ async fn serve_until(
         .add_service(service!(TupleServiceServer, tuples::Tuples(Arc::clone(&desk))))
         .add_service(service!(WatchServiceServer, watch::Watches(Arc::clone(&desk))))
         .add_service(service!(SchemaServiceServer, schema::Schemas(Arc::clone(&desk))))
+        .add_service(service!(DelegationServiceServer, delegations::Delegations(Arc::clone(&desk))))
         .add_service(service!(ServerServiceServer, server::Servers(Arc::clone(&desk))))
         .add_service(health_service)
         .add_service(v1)

@@ -10,7 +10,7 @@ use super::limits::STREAM_BATCHES;
 use super::status::{Failure, HINT};
 use super::stream::{Told, told};
 use super::wire::{self, watch_service_server::WatchService};
-use crate::engine::{WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
+use crate::engine::{WatchFrom, WatchPage, WatchPart, Watcher};
 use crate::model::{ConsistencyToken, Revision};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -137,7 +137,7 @@ impl Telling {
             let token = through.map(|revision| ConsistencyToken { revision, ..self.token });
             let message = wire::WatchResponse {
                 through: token.map(Into::into),
-                writes: on_the_wire(writes).into_iter().map(Into::into).collect(),
+                writes: writes.into_iter().map(Into::into).collect(),
             };
             self.send(message, parts).await?;
             // Only now is it on its way: an end names what the reader will have got.
@@ -198,18 +198,6 @@ impl Telling {
             }
         }
     }
-}
-
-/// Changes of delegations and suspensions have no message yet: they, and writes of nothing else, are not sent.
-fn on_the_wire(mut writes: Vec<WatchWrite>) -> Vec<WatchWrite> {
-    for write in &mut writes {
-        write.changes.retain(|change| match change {
-            WatchChange::Tuple(_) | WatchChange::Schema { .. } => true,
-            WatchChange::Delegation { .. } | WatchChange::Suspended(_) | WatchChange::Reinstated { .. } => false,
-        });
-    }
-    writes.retain(|write| !write.changes.is_empty());
-    writes
 }
 
 fn too_slow(why: &str) -> Failure {

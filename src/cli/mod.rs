@@ -5,6 +5,7 @@
 
 mod acting;
 mod check;
+mod delegation;
 mod exit;
 mod expand;
 mod explain;
@@ -14,6 +15,7 @@ mod info;
 mod input;
 mod list;
 mod output;
+mod principal;
 mod reach;
 mod schema;
 mod serve;
@@ -78,6 +80,10 @@ enum Command {
     Expand(expand::Expand),
     #[command(subcommand)]
     List(list::List),
+    #[command(subcommand)]
+    Delegation(delegation::Delegate),
+    #[command(subcommand)]
+    Principal(principal::Principal),
     Test(test::Test),
     Info(info::Info),
     Verify(verify::Verify),
@@ -142,6 +148,8 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Explain(explain) => explain.run(output),
         Command::Expand(expand) => expand.run(output),
         Command::List(list) => list.run(output),
+        Command::Delegation(delegation) => delegation.run(output),
+        Command::Principal(principal) => principal.run(output),
         Command::Test(test) => test.run(output),
         Command::Info(info) => info.run(output),
         Command::Verify(verify) => verify.run(output),

@@ -1,5 +1,6 @@
 //! `procura serve`: opens the data, binds, says that it is ready, serves until it is told to stop.
 
+use super::delegation::duration;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::api;
@@ -11,6 +12,7 @@ use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -39,6 +41,12 @@ pub struct Serve {
     /// For tests: let requests set the time by which expiry is judged, and keep tuples that have ended
     #[arg(long)]
     test_clock: bool,
+    /// Most delegations in a chain, 1 to 16: each is another actor that is asked of every question
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=16))]
+    delegation_depth_max: u32,
+    /// The longest from a delegation's creation to its end, such as 12h (default: 30d; with --test-clock, any)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    delegation_lifetime_max: Option<Duration>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -58,9 +66,10 @@ impl Serve {
         if !listen.ip().is_loopback() {
             tracing::warn!(%listen, "serving without TLS and credentials: whoever reaches this may read and write");
         }
-        let limits = Limits::default();
+        let limits = Limits { delegation_depth_max: self.delegation_depth_max, ..Limits::default() };
         let mut options = Options::at(&self.data);
         options.limits = limits.clone();
+        options.delegation_lifetime_max = self.delegation_lifetime_max;
         if self.test_clock {
             tracing::warn!(
                 "TEST CLOCK: requests may set the time, and expired tuples are kept; never serve so in earnest"

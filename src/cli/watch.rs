@@ -4,9 +4,9 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::reach::Server;
 use crate::api::client::{WatchOptions, WatchStart, Watched};
-use crate::engine::{WatchChange, WatchWrite};
+use crate::engine::{WatchChange, WatchKind, WatchWrite};
 use crate::model::{Delegation, NameError, RelationName, TypeName, UpdateKind};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::io;
 
@@ -15,6 +15,7 @@ Examples:
   procura tuple watch                                from now on
   procura tuple watch --from-start --json            everything there ever was
   procura tuple watch --object-type document --relation viewer
+  procura tuple watch --kind delegations --kind suspensions
   procura tuple watch --after TOKEN                  go on where it stopped
 
 A `through` line follows each revision: what stands before it is complete, and
@@ -30,12 +31,15 @@ pub struct Watch {
     /// Begin with the first change there ever was
     #[arg(long)]
     from_start: bool,
-    /// Only tuples of this type; may be given several times. Schemas always show
+    /// Only tuples of this type; may be given several times. Other kinds of change show all the same
     #[arg(long, value_name = "TYPE")]
     object_type: Vec<String>,
-    /// Only tuples of this relation; may be given several times. Schemas always show
+    /// Only tuples of this relation; may be given several times. Other kinds of change show all the same
     #[arg(long, value_name = "RELATION")]
     relation: Vec<String>,
+    /// Only changes of this kind; may be given several times
+    #[arg(long, value_enum, value_name = "KIND")]
+    kind: Vec<Kind>,
     /// Have the server say something at least this often; shown with --json
     #[arg(long, value_name = "SECONDS")]
     heartbeat: Option<u32>,
@@ -44,6 +48,15 @@ pub struct Watch {
     limit: Option<u64>,
     #[command(flatten)]
     server: Server,
+}
+
+/// What kinds of change there are.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Tuples,
+    Schemas,
+    Delegations,
+    Suspensions,
 }
 
 impl Watch {
@@ -93,8 +106,20 @@ impl Watch {
             },
             object_types: types.collect::<Result<_, _>>()?,
             relations: relations.collect::<Result<_, _>>()?,
+            kinds: self.kind.iter().map(|kind| kind.meant()).collect(),
             heartbeat_s: self.heartbeat,
         })
+    }
+}
+
+impl Kind {
+    fn meant(self) -> WatchKind {
+        match self {
+            Kind::Tuples => WatchKind::Tuples,
+            Kind::Schemas => WatchKind::Schemas,
+            Kind::Delegations => WatchKind::Delegations,
+            Kind::Suspensions => WatchKind::Suspensions,
+        }
     }
 }
 

@@ -60,7 +60,7 @@ pub use replace_subjects::{ReplaceSubjects, Replaced, TupleSubject};
 pub use revoke_delegations::{RevokeAllFor, RevokeDelegation, RevokedAll};
 pub use situation::Situation;
 pub use suspensions::{ListSuspended, ReinstatePrincipal, SuspendPrincipal, SuspendedPage, SuspensionChanged};
-pub use watch::{Watch, WatchChange, WatchFrom, WatchPage, WatchPart, WatchWrite, Watcher};
+pub use watch::{Watch, WatchChange, WatchFrom, WatchKind, WatchPage, WatchPart, WatchWrite, Watcher};
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
 pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples, Written};
 

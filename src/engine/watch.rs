@@ -4,6 +4,7 @@
 //! whole before the next is begun; a token is given only for a revision that was told whole. Nothing waits here: a caller
 //! that is told `caught_up` listens (`Engine::listen`) and asks again.
 
+use super::asked_scope::json_bytes;
 use super::{Engine, Error, Kind, Metadata};
 use crate::model::{
     ConsistencyToken, Delegation, DelegationChange, ObjectRef, RelationName, Revision, SubjectRef, Suspension,
@@ -23,6 +24,18 @@ pub struct Watch {
     pub object_types: Vec<TypeName>,
     /// Tuples of these relations only; of all when empty.
     pub relations: Vec<RelationName>,
+    /// Changes of these kinds only; of all when empty.
+    pub kinds: Vec<WatchKind>,
+}
+
+/// What kinds of change there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WatchKind {
+    /// As far as the other filters let them through.
+    Tuples,
+    Schemas,
+    Delegations,
+    Suspensions,
 }
 
 /// Where a Watch begins.
@@ -102,6 +115,7 @@ pub struct Watcher {
 struct Filter {
     object_types: Vec<TypeName>,
     relations: Vec<RelationName>,
+    kinds: Vec<WatchKind>,
 }
 
 struct Request {
@@ -124,7 +138,7 @@ const CHANGE_BYTES: usize = 128;
 impl Engine {
     /// Opens a Watch. A foreign token is refused, one of the future too, and names that no schema ever had.
     pub fn watch(&self, request: Watch) -> Result<Watcher, Error> {
-        let Watch { from, object_types, relations } = request;
+        let Watch { from, object_types, relations, kinds } = request;
         let newest = self.store.published();
         let through = match from {
             WatchFrom::Now => newest.revision(),
@@ -137,7 +151,7 @@ impl Engine {
         judge_names(&self.store.names(), &object_types, &relations)?;
         Ok(Watcher {
             store: self.store.clone(),
-            filter: Filter { object_types, relations },
+            filter: Filter { object_types, relations, kinds },
             position: LogPosition::after(through),
             through,
             told: through,
@@ -173,6 +187,10 @@ fn judge_names(names: &Names, object_types: &[TypeName], relations: &[RelationNa
 }
 
 impl Filter {
+    fn wants(&self, kind: WatchKind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+
     fn lets_through(&self, names: &Names, key: &RowKey) -> Result<bool, store::Error> {
         if self.object_types.is_empty() && self.relations.is_empty() {
             return Ok(true);
@@ -254,7 +272,7 @@ impl Watcher {
         let (filter, request) = (&self.filter, &mut self.request);
         let (in_parts, through, told) = (&mut self.in_parts, &mut self.through, &mut self.told);
         let tuple = |key: &RowKey, value: &RowValue, kind| -> Result<Option<(TupleUpdate, usize)>, store::Error> {
-            if !filter.lets_through(&names, key)? {
+            if !filter.wants(WatchKind::Tuples) || !filter.lets_through(&names, key)? {
                 return Ok(None);
             }
             let tuple = store.tuple(key, value)?;
@@ -289,17 +307,21 @@ impl Watcher {
                 }
                 Some(LogEntry::Schema { text }) => {
                     let (digest, bytes) = (schema::digest(&text), text.len());
-                    Some((WatchChange::Schema { text, digest }, bytes))
+                    filter.wants(WatchKind::Schemas).then_some((WatchChange::Schema { text, digest }, bytes))
                 }
                 Some(LogEntry::Delegation { record, change, idempotency: _ }) => {
-                    let bytes = serde_json::to_vec(&*record).map_or(0, |bytes| bytes.len());
-                    Some((WatchChange::Delegation { record, change }, CHANGE_BYTES + bytes))
+                    let bytes = CHANGE_BYTES + json_bytes(&record);
+                    let told = WatchChange::Delegation { record, change };
+                    filter.wants(WatchKind::Delegations).then_some((told, bytes))
                 }
                 Some(LogEntry::Suspended(suspension)) => {
                     let bytes = CHANGE_BYTES + suspension.reason.len();
-                    Some((WatchChange::Suspended(suspension), bytes))
+                    filter.wants(WatchKind::Suspensions).then_some((WatchChange::Suspended(suspension), bytes))
                 }
-                Some(LogEntry::Reinstated { principal }) => Some((WatchChange::Reinstated { principal }, CHANGE_BYTES)),
+                Some(LogEntry::Reinstated { principal }) => {
+                    let told = WatchChange::Reinstated { principal };
+                    filter.wants(WatchKind::Suspensions).then_some((told, CHANGE_BYTES))
+                }
                 // Numbers are the store's own affair.
                 Some(LogEntry::Id { .. } | LogEntry::Name(_)) => None,
             };

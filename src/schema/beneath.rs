@@ -83,10 +83,10 @@ impl Schema {
 
     /// What is meant by these names within objects of these types, which must be of the schema. `all` may come to
     /// nothing; a list of names never does.
-    pub fn frozen(&self, asked: &AskedPermissions, tops: &[&TypeName]) -> Result<BTreeSet<Pair>, Unfrozen> {
+    pub fn frozen(&self, asked: &AskedPermissions, tops: &[&TypeName]) -> Result<BTreeSet<Pair>, Box<Unfrozen>> {
         let mut known = Vec::with_capacity(tops.len());
         for top in tops {
-            let unknown = |refusal| Unfrozen::UnknownType { at: None, refusal };
+            let unknown = |refusal| Box::new(Unfrozen::UnknownType { at: None, refusal });
             known.push(&self.resolve_type(Side::Object, top).map_err(unknown)?.name);
         }
         let covered = self.at_or_beneath(&known);
@@ -106,7 +106,7 @@ impl Schema {
                     let is_covered = |of: &&TypeName| covered.iter().any(|definition| definition.name == **of);
                     if !of.iter().any(is_covered) {
                         let of = of.into_iter().cloned().collect();
-                        return Err(Unfrozen::Elsewhere { at, name: name.clone(), of });
+                        return Err(Box::new(Unfrozen::Elsewhere { at, name: name.clone(), of }));
                     }
                     pairs.extend(of.into_iter().filter(is_covered).map(|of| (of.clone(), name.name.clone())));
                 }
@@ -116,7 +116,7 @@ impl Schema {
     }
 
     /// The definitions that have what is named, which is at least one.
-    fn definitions_with(&self, at: usize, name: &PermissionName) -> Result<Vec<&TypeName>, Unfrozen> {
+    fn definitions_with(&self, at: usize, name: &PermissionName) -> Result<Vec<&TypeName>, Box<Unfrozen>> {
         let unknown = |candidates: &mut dyn Iterator<Item = &Definition>| {
             let members = candidates.flat_map(|definition| &definition.members).map(|member| member.name().as_str());
             let closest = Suggester::new().closest(name.name.as_str(), members.take(CANDIDATES_MAX)).map(str::to_owned);
@@ -124,11 +124,11 @@ impl Schema {
                 Some(of) => format!("{of}#{closest}"),
                 None => closest,
             });
-            Err(Unfrozen::UnknownPermission { at, name: name.clone(), meant })
+            Err(Box::new(Unfrozen::UnknownPermission { at, name: name.clone(), meant }))
         };
         if let Some(of) = &name.object_type {
             let resolved = self.resolve_type(Side::Object, of);
-            let definition = resolved.map_err(|refusal| Unfrozen::UnknownType { at: Some(at), refusal })?;
+            let definition = resolved.map_err(|refusal| Box::new(Unfrozen::UnknownType { at: Some(at), refusal }))?;
             return match definition.member(name.name.as_str()) {
                 Some(_) => Ok(vec![&definition.name]),
                 None => unknown(&mut std::iter::once(definition)),
@@ -169,7 +169,7 @@ mod tests {
         AskedPermissions::Named(names.iter().map(name).collect())
     }
 
-    fn frozen(asked: &AskedPermissions, tops: &[&str]) -> Result<Vec<String>, Unfrozen> {
+    fn frozen(asked: &AskedPermissions, tops: &[&str]) -> Result<Vec<String>, Box<Unfrozen>> {
         let tops: Vec<TypeName> = tops.iter().map(|top| top.parse().unwrap()).collect();
         let tops: Vec<&TypeName> = tops.iter().collect();
         let schema = schema();
@@ -202,14 +202,14 @@ mod tests {
 
     #[test]
     fn a_name_that_nothing_has_is_told_from_one_of_something_elsewhere() {
-        let meant = |result: Result<Vec<String>, Unfrozen>| match result.unwrap_err() {
+        let meant = |result: Result<Vec<String>, Box<Unfrozen>>| match *result.unwrap_err() {
             Unfrozen::UnknownPermission { at, meant, .. } => (at, meant),
             other => panic!("{other:?}"),
         };
         assert_eq!(meant(frozen(&named(&["read", "refnd"]), &["org"])), (1, Some("refund".to_owned())));
         assert_eq!(meant(frozen(&named(&["folder#raed"]), &["org"])), (0, Some("folder#read".to_owned())));
         assert_eq!(meant(frozen(&named(&["folder#manage"]), &["org"])), (0, None));
-        let elsewhere = |result: Result<Vec<String>, Unfrozen>| match result.unwrap_err() {
+        let elsewhere = |result: Result<Vec<String>, Box<Unfrozen>>| match *result.unwrap_err() {
             Unfrozen::Elsewhere { at, of, .. } => (at, of.iter().map(ToString::to_string).collect::<Vec<_>>()),
             other => panic!("{other:?}"),
         };
@@ -219,9 +219,9 @@ mod tests {
         );
         assert_eq!(elsewhere(frozen(&named(&["org#manage"]), &["workspace"])), (0, vec!["org".into()]));
         let unknown = frozen(&named(&["project#read"]), &["org"]).unwrap_err();
-        assert!(matches!(unknown, Unfrozen::UnknownType { at: Some(0), .. }));
+        assert!(matches!(*unknown, Unfrozen::UnknownType { at: Some(0), .. }));
         let unknown = frozen(&AskedPermissions::All, &["orgg"]).unwrap_err();
-        assert!(matches!(&unknown, Unfrozen::UnknownType { at: None, .. }));
+        assert!(matches!(*unknown, Unfrozen::UnknownType { at: None, .. }));
         assert_eq!(unknown.hint().unwrap(), "did you mean `org`?");
     }
 }

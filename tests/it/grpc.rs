@@ -677,6 +677,7 @@ fn reflection_lists_every_service() {
         [
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
+            "procura.v1.DelegationService",
             "procura.v1.PermissionService",
             "procura.v1.SchemaService",
             "procura.v1.ServerService",

@@ -46,3 +46,4 @@ mod validation_files;
 mod lists_wire;
 mod trees_wire;
 mod hierarchy_wire;
+mod delegations;

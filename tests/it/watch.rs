@@ -285,6 +285,7 @@ fn from_start(object_types: &[&str], relations: &[&str]) -> Watch {
         from: WatchFrom::Start,
         object_types: object_types.iter().map(|name| name.parse().unwrap()).collect(),
         relations: relations.iter().map(|name| name.parse().unwrap()).collect(),
+        kinds: Vec::new(),
     }
 }
 

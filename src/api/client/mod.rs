@@ -9,8 +9,13 @@ mod watch;
 mod lists;
 mod trees;
 mod reflect;
+mod delegations;
 
 pub use bulk::{ImportAck, SubjectsReplaced};
+pub use delegations::{
+    DelegationChanged, DelegationCreated, DelegationRead, DelegationsOf, NewDelegation, Page, PageAt, Saying,
+    SuspensionChanged, WarningSaid,
+};
 pub use error::ClientError;
 pub use lists::{ListPage, Listed, ResourcesOf, SubjectsOf};
 pub use reflect::Reflected;

@@ -3,17 +3,19 @@
 use super::{Client, ClientError, reply_bytes_max};
 use crate::api::wire::watch_service_client::WatchServiceClient;
 use crate::api::{convert, wire};
-use crate::engine::WatchWrite;
+use crate::engine::{WatchKind, WatchWrite};
 use crate::model::{RelationName, TypeName};
 
 /// What to watch, and from where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchOptions {
     pub from: WatchStart,
-    /// Tuples of these object types only; of all when empty. Schema changes are told in any case.
+    /// Tuples of these object types only; of all when empty. Other kinds of change are told in any case.
     pub object_types: Vec<TypeName>,
     /// Tuples of these relations only; of all when empty.
     pub relations: Vec<RelationName>,
+    /// Changes of these kinds only; of all when empty.
+    pub kinds: Vec<WatchKind>,
     /// Something is said at least this often, 1 to 300 s; the server's default otherwise.
     pub heartbeat_s: Option<u32>,
 }
@@ -47,7 +49,7 @@ impl Client {
     /// go on after the last `through`.
     pub fn watch(&self, options: &WatchOptions, each: &mut dyn FnMut(Watched) -> bool) -> Result<(), ClientError> {
         use wire::watch_request::Start;
-        let WatchOptions { from, object_types, relations, heartbeat_s } = options;
+        let WatchOptions { from, object_types, relations, kinds, heartbeat_s } = options;
         let start = match from {
             WatchStart::Now => None,
             WatchStart::Start => Some(Start::FromStart(true)),
@@ -58,6 +60,7 @@ impl Client {
             relations: relations.iter().map(ToString::to_string).collect(),
             heartbeat_s: *heartbeat_s,
             start,
+            kinds: kinds.iter().map(|kind| wire::WatchKind::from(*kind).into()).collect(),
         };
         let mut service = WatchServiceClient::new(self.channel.clone()).max_decoding_message_size(reply_bytes_max());
         self.block_on(async {
