@@ -41,7 +41,7 @@ impl Pages for ResourceLister {
                 row: Some(wire::ResourceRow {
                     object: Some((&object).into()),
                     decision: wire::Decision::from(decision).into(),
-                    missing_fields,
+                    missing_context: missing_fields,
                     cursor,
                     reason,
                     hop,
@@ -60,7 +60,7 @@ impl Pages for SubjectLister {
         let to_exclusion = |ExcludedSubject { subject, decision, missing_fields }| wire::ExcludedSubject {
             subject: Some((&subject).into()),
             decision: wire::Decision::from(decision).into(),
-            missing_fields,
+            missing_context: missing_fields,
         };
         let to_message = |SubjectRow { subject, decision, missing_fields, exclusions, relations, cursor }| {
             let to_member = |(object, member): (ObjectRef, RelationName)| wire::WitnessMember {
@@ -73,7 +73,7 @@ impl Pages for SubjectLister {
                 row: Some(wire::SubjectRow {
                     subject: Some((&subject).into()),
                     decision: wire::Decision::from(decision).into(),
-                    missing_fields,
+                    missing_context: missing_fields,
                     exclusions: exclusions.into_iter().map(to_exclusion).collect(),
                     relations: relations.into_iter().map(to_member).collect(),
                     cursor,
@@ -186,7 +186,7 @@ pub(super) async fn permissions(
                 name: name.to_string(),
                 is_relation,
                 decision: wire::Decision::from(decision).into(),
-                missing_fields,
+                missing_context: missing_fields,
                 reason,
                 hop,
                 chain: to_chain(chain),

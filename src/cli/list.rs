@@ -175,7 +175,7 @@ impl Resources {
                     let mut json = json!({
                         "object": object.to_string(),
                         "decision": decision.as_str(),
-                        "missing_fields": missing_fields,
+                        "missing_context": missing_fields,
                         "cursor": &cursor,
                     });
                     add_json(&mut json, denial.as_ref(), &chain);
@@ -245,7 +245,7 @@ impl Permissions {
                     "name": name.to_string(),
                     "kind": kind,
                     "decision": decision.as_str(),
-                    "missing_fields": missing_fields,
+                    "missing_context": missing_fields,
                     "token": &listed.token,
                 });
                 add_json(&mut json, denial.as_ref(), &chain);
@@ -365,14 +365,14 @@ fn json_of_subject(row: &SubjectRow) -> Value {
     let SubjectRow { subject, decision, missing_fields, exclusions, relations, cursor } = row;
     let excluded = |one: &ExcludedSubject| {
         let ExcludedSubject { subject, decision, missing_fields } = one;
-        json!({"subject": subject.to_string(), "decision": decision.as_str(), "missing_fields": missing_fields})
+        json!({"subject": subject.to_string(), "decision": decision.as_str(), "missing_context": missing_fields})
     };
     let exclusions: Vec<Value> = exclusions.iter().map(excluded).collect();
     let relations: Vec<String> = relations.iter().map(|(object, name)| format!("{object}#{name}")).collect();
     json!({
         "subject": subject.to_string(),
         "decision": decision.as_str(),
-        "missing_fields": missing_fields,
+        "missing_context": missing_fields,
         "exclusions": exclusions,
         "relations": relations,
         "cursor": cursor,

@@ -37,7 +37,7 @@ impl Output {
 
     /// One value as one line.
     pub fn value(&mut self, value: &Value) -> io::Result<()> {
-        writeln!(self.stdout, "{value}")
+        writeln!(self.stdout, "{}", json_line(value))
     }
 
     /// Hands over what was buffered.
@@ -56,9 +56,28 @@ impl Output {
     /// The failure that ends the command, to standard error.
     pub fn complain(&mut self, complaint: &Complaint) {
         let mut stderr = anstream::stderr();
-        let text = if self.json { json_of(complaint).to_string() } else { text_of(complaint) };
+        let text = if self.json { json_line(&json_of(complaint)) } else { text_of(complaint) };
         let _ = writeln!(stderr, "{text}");
     }
+}
+
+/// A value as JSON. The streams take control characters for colour and drop them where it is not wanted, so those that JSON
+/// leaves as they are, are escaped.
+fn json_line(value: &Value) -> String {
+    let text = value.to_string();
+    let is_control = |character: char| ('\u{7f}'..='\u{9f}').contains(&character);
+    if !text.contains(is_control) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_control(character) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 fn text_of(complaint: &Complaint) -> String {
@@ -107,5 +126,19 @@ pub fn decision(decision: Decision) -> String {
         Decision::Allow => word.green().bold().to_string(),
         Decision::Deny => word.red().bold().to_string(),
         Decision::Conditional => word.yellow().bold().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_the_same_after_what_strips_colour() {
+        let value = json!({"a": "dök \u{9b}31m \u{1b}[1m \u{7f} ÛśÐĝ 漢 🙂", "b": ["\u{80}", "\u{a0}"]});
+        let line = json_line(&value);
+        let stripped = anstream::adapter::strip_str(&line).to_string();
+        assert_eq!(stripped, line);
+        assert_eq!(serde_json::from_str::<Value>(&stripped).unwrap(), value);
     }
 }

@@ -80,10 +80,15 @@ fn a_list_that_was_cut_says_where_to_go_on() {
         assert!(ask(&["--limit", "2"]).1.contains("go on with --cursor"));
         assert_eq!(ask(&["--limit", "3"]).1, "");
     }
-    let deleted = server.ask(["--json", "tuple", "delete", "--object", "doc", "--limit", "2"]);
-    assert_eq!(json_lines(&stdout(&deleted))[0]["more"], true);
-    let deleted = server.ask(["--json", "tuple", "delete", "--object", "doc", "--limit", "2"]);
-    assert_eq!(json_lines(&stdout(&deleted))[0]["more"], false);
+}
+
+#[test]
+fn a_deletion_that_stopped_at_its_limit_says_so() {
+    let server = world(&["doc:1#viewer@user:rita", "doc:2#viewer@user:rita", "doc:3#viewer@user:rita"]);
+    for more in [true, false] {
+        let deleted = server.ask(["--json", "tuple", "delete", "--object", "doc", "--limit", "2"]);
+        assert_eq!(json_lines(&stdout(&deleted))[0]["more"], more);
+    }
 }
 
 #[test]
@@ -132,6 +137,10 @@ fn permissions_are_shown_by_their_decision() {
         names.join(" ")
     };
     assert_eq!(shown("user:rita", &[]), "viewer banned view share");
+    let row = server.ask(["--json", "list", "permissions", "doc:1", "user:rita"]);
+    assert_eq!(json_lines(&stdout(&row))[0]["missing_context"], json!(["ip"]));
+    let row = server.ask(["--json", "list", "resources", "doc", "view", "user:rita"]);
+    assert_eq!(json_lines(&stdout(&row))[0]["missing_context"], json!(["ip"]));
     assert_eq!(shown("user:rita", &["--allowed"]), "");
     assert_eq!(shown("user:rita", &["--conditional"]), "viewer view");
     assert_eq!(shown("user:tom", &["--allowed"]), "banned share");

@@ -170,12 +170,12 @@ impl Client {
         let wire::ListPermissionsResponse { listed_at, historical, rows } =
             self.call(async { service.list_permissions(request).await })?;
         let from_row = |row: wire::PermissionRow| {
-            let wire::PermissionRow { name, is_relation, decision, missing_fields, reason, hop, chain } = row;
+            let wire::PermissionRow { name, is_relation, decision, missing_context, reason, hop, chain } = row;
             Ok::<_, ClientError>(PermissionRow {
                 name: convert::relation_name(convert::field("name"), name)?,
                 is_relation,
                 decision: convert::decision(convert::field("decision"), decision)?,
-                missing_fields,
+                missing_fields: missing_context,
                 denial: convert_acting::denial(Place::Message, (reason, hop))?,
                 chain: convert_acting::chain(convert::field("chain"), chain)?,
             })
@@ -203,11 +203,11 @@ fn granting(place: Place<'_>, given: i32) -> Result<Decision, ClientError> {
 }
 
 fn resource_row(row: wire::ResourceRow) -> Result<ResourceRow, ClientError> {
-    let wire::ResourceRow { object, decision, missing_fields, cursor, reason, hop, chain } = row;
+    let wire::ResourceRow { object, decision, missing_context, cursor, reason, hop, chain } = row;
     Ok(ResourceRow {
         object: convert::object(convert::field("object"), object)?,
         decision: granting(convert::field("decision"), decision)?,
-        missing_fields,
+        missing_fields: missing_context,
         denial: convert_acting::denial(Place::Message, (reason, hop))?,
         chain: convert_acting::chain(convert::field("chain"), chain)?,
         cursor,
@@ -215,20 +215,20 @@ fn resource_row(row: wire::ResourceRow) -> Result<ResourceRow, ClientError> {
 }
 
 fn subject_row(row: wire::SubjectRow) -> Result<SubjectRow, ClientError> {
-    let wire::SubjectRow { subject, decision, missing_fields, exclusions, relations, cursor } = row;
+    let wire::SubjectRow { subject, decision, missing_context, exclusions, relations, cursor } = row;
     let excluded = |one: wire::ExcludedSubject| {
-        let wire::ExcludedSubject { subject, decision, missing_fields } = one;
+        let wire::ExcludedSubject { subject, decision, missing_context } = one;
         Ok::<_, ClientError>(ExcludedSubject {
             subject: convert::subject(convert::field("exclusions"), subject)?,
             decision: convert::decision(convert::field("exclusions"), decision)?,
-            missing_fields,
+            missing_fields: missing_context,
         })
     };
     let member = |one| Ok::<_, ClientError>(convert::member(convert::field("relations"), one)?);
     Ok(SubjectRow {
         subject: convert::subject(convert::field("subject"), subject)?,
         decision: granting(convert::field("decision"), decision)?,
-        missing_fields,
+        missing_fields: missing_context,
         exclusions: exclusions.into_iter().map(excluded).collect::<Result<_, _>>()?,
         relations: relations.into_iter().map(member).collect::<Result<_, _>>()?,
         cursor,
