@@ -179,6 +179,7 @@ impl Subjects {
             subject_type,
             subject_relation,
             with_relations: self.relations,
+            within: None,
         };
         let client = self.server.connect()?;
         let mut printing = Printing::new(output, self.part.limit);
