@@ -142,6 +142,7 @@ pub(super) async fn subjects(
         context,
         contextual_tuples,
         clock,
+        within,
     } = request.into_inner();
     let limit = convert::row_limit(limit, desk.limits())?;
     let asked = ListSubjects {
@@ -150,6 +151,7 @@ pub(super) async fn subjects(
         subject_type: convert::type_name(convert::field("subject_type"), subject_type)?,
         subject_relation: convert::optional_relation(convert::field("subject_relation"), subject_relation)?,
         with_relations,
+        within: within.map(|root| convert::object(convert::field("within"), Some(root))).transpose()?,
         situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
         cursor: convert::not_empty("cursor", cursor)?,
     };

@@ -207,6 +207,7 @@ impl Subjects {
             subject_type,
             subject_relation,
             with_relations: self.relations,
+            within: None,
         };
         let under = self.given.under(&self.when)?;
         let client = self.server.connect()?;

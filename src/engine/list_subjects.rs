@@ -4,8 +4,8 @@
 //! INVARIANT: who is a member is decided by the reply alone, as Check would decide it: a subject listed by itself has the
 //! decision of its row; one that is excluded from `type:*` has the decision that stands there; everybody else of the type
 //! has the decision of `type:*`, or is denied where there is none. Each is asked about with the one definition; nobody
-//! whom no row names can differ from anybody else whom no row names, so one of them is asked for all. Too much work, or
-//! too many exclusions, is an error, never a short list.
+//! whom no row names can differ from anybody else whom no row names, so one of them is asked for all. Within a subtree the
+//! same holds of those who are in it. Too much work, or too many exclusions, is an error, never a short list.
 
 use super::check::decided;
 use super::cursor::CursorSeal;
@@ -21,7 +21,9 @@ use crate::model::{
 };
 use crate::schema::Side;
 use crate::store::{Snapshot, Store};
-use crate::walk::{self, Asked, Asker, Budget, Mentioned, Node, SubjectForm, naming_relations, subjects_mentioned};
+use crate::walk::{
+    self, Asked, Asker, Beneath, Budget, Mentioned, Node, SubjectForm, naming_relations, subjects_mentioned,
+};
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,6 +39,9 @@ pub struct ListSubjects {
     pub subject_relation: Option<RelationName>,
     /// Whether to name the relations whose tuples name each subject.
     pub with_relations: bool,
+    /// Only subjects whose object is this one or beneath it, by `parent` relations. `type:*` stands for those of them whom
+    /// no row names.
+    pub within: Option<ObjectRef>,
     pub situation: Situation,
     /// From a row of an earlier list of the same: resumes after it, at a revision not older than its own.
     pub cursor: Option<String>,
@@ -80,6 +85,8 @@ pub struct SubjectLister {
     subject_type: TypeName,
     subject_relation: Option<RelationName>,
     with_relations: bool,
+    /// Narrows who is asked about, and decides nothing.
+    within: Option<Beneath>,
     context: Context,
     transient: Transient,
     /// Of the type, who is denied whatever it was given.
@@ -107,8 +114,16 @@ const AT_SUBJECT: u8 = 1;
 impl Engine {
     /// Opens a list. The cursor of another list, another database or a later revision is refused.
     pub fn list_subjects(&self, request: ListSubjects, cancel: &Cancel) -> Result<SubjectLister, Error> {
-        let ListSubjects { object, permission, subject_type, subject_relation, with_relations, situation, cursor } =
-            request;
+        let ListSubjects {
+            object,
+            permission,
+            subject_type,
+            subject_relation,
+            with_relations,
+            within,
+            situation,
+            cursor,
+        } = request;
         let Standing { in_force, view, newest, historical, transient } = self.stand(&situation, cancel)?;
         let mut budget = Budget::new(&self.limits, cancel.clone());
         let revision = view.snapshot().revision();
@@ -134,7 +149,15 @@ impl Engine {
             SubjectKind::Userset | SubjectKind::Wildcard => BTreeSet::new(),
         };
         let relation = subject_relation.as_ref().map_or("...", RelationName::as_str);
-        let scope = format!("subjects {object}#{permission}@{subject_type}#{relation}{}", situation.scope());
+        let mut scope = format!("subjects {object}#{permission}@{subject_type}#{relation}");
+        let within = match &within {
+            None => None,
+            Some(root) => {
+                scope.push_str(&format!(" within {root}"));
+                Some(Beneath::of(resolver.object(root, "within.type")?))
+            }
+        };
+        scope.push_str(&situation.scope());
         let seal = CursorSeal::new(self.token(revision), &scope);
         let position = match &cursor {
             None => None,
@@ -160,6 +183,7 @@ impl Engine {
             subject_type,
             subject_relation,
             with_relations,
+            within,
             context: situation.context,
             transient,
             suspended,
@@ -203,6 +227,10 @@ impl SubjectLister {
         while page.len() < rows_max
             && let Some((one, _)) = self.mentioned.get(self.next).copied()
         {
+            if !self.is_within(one.object)? {
+                self.next += 1;
+                continue;
+            }
             let membership = self.answer(self.next)?;
             self.next += 1;
             // Whoever no tuple grants anything is one of everybody, unless the answer differs, or what it hangs on.
@@ -228,6 +256,10 @@ impl SubjectLister {
     fn wildcard(&mut self) -> Result<SubjectRow, Error> {
         let mut exclusions = Vec::new();
         for at in 0..self.mentioned.len() {
+            let Some((one, _)) = self.mentioned.get(at).copied() else { break };
+            if !self.is_within(one.object)? {
+                continue;
+            }
             let membership = self.answer(at)?;
             if membership >= self.everybody {
                 continue;
@@ -239,7 +271,6 @@ impl SubjectLister {
                     .with_fact("max", self.exclusions_max.to_string())
                     .with_hint("ask Check about single subjects"));
             }
-            let Some((one, _)) = self.mentioned.get(at).copied() else { break };
             let (subject, decision) = (self.subject(one.object)?, decided(membership));
             exclusions.push(ExcludedSubject { subject, decision, missing_fields: self.missing_fields(one.object) });
         }
@@ -260,6 +291,13 @@ impl SubjectLister {
 
     fn key(&self, object: ObjectNum) -> SubjectKey {
         SubjectKey { kind: self.form.kind, member: self.form.member, object }
+    }
+
+    fn is_within(&mut self, object: ObjectNum) -> Result<bool, Error> {
+        match &mut self.within {
+            None => Ok(true),
+            Some(within) => Ok(within.has(&self.in_force.plan, &self.view, (self.of, object), &mut self.budget)?),
+        }
     }
 
     /// The answer to one of those mentioned, asked for once.

@@ -787,7 +787,7 @@ pub fn tuple_key(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Db, Dictionary, load_state, overlay::State};
+    use crate::store::{Db, Dictionary, load_state, overlay::State, snapshot::Snapshot};
     use std::collections::BTreeSet;
 
     const NODES: usize = 12;
@@ -1048,7 +1048,7 @@ mod tests {
             };
             let mut world = World::new();
             grown(&mut world, &mut random);
-            for _ in 0..60 {
+            for _ in 0..250 {
                 let root = format!("node:n{}", random(NODES));
                 let subject = TupleFilter::exactly(&parsed("node:n0#viewer@user:u0").key).subject;
                 let filter = match random(4) {
@@ -1092,6 +1092,26 @@ mod tests {
             }
         }
         assert!(stood > 60 && fell > 60, "{stood} stood, {fell} fell");
+    }
+
+    #[test]
+    fn what_is_judged_at_a_snapshot_sees_nothing_later() {
+        let mut world = World::new();
+        let touch = |text: &str| TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(text) };
+        world.commit(Change::Tuples(["node:n1#up@node:n0", "node:n1#viewer@user:u0"].map(touch).to_vec()));
+        let snapshot = Snapshot::pin(world.state.db.clone(), &world.state.head, 0);
+        world.commit(Change::Tuples(["node:n2#up@node:n1", "node:n1#viewer@user:u1"].map(touch).to_vec()));
+        let remove = TupleUpdate { kind: UpdateKind::Delete, ..touch("node:n1#viewer@user:u0") };
+        world.commit(Change::Tuples(vec![remove]));
+        let State { db, dictionary, names, bounds, .. } = &world.state;
+        let state = State::at(&snapshot, db.clone(), dictionary.clone(), names.clone(), *bounds).unwrap();
+        let overlay = Overlay::at(&state, &snapshot);
+        let due = ["node:n1#up@node:n0", "node:n1#viewer@user:u0"].map(str::to_owned);
+        let most = (100, Beyond::Refused);
+        let found = find(&overlay, &within("node:n0"), &world.parents, Timestamp::MIN, most).unwrap();
+        let rows: BTreeSet<RowKey> = found.rows.iter().map(|(key, _)| *key).collect();
+        assert_eq!(rows, keys(&overlay, &BTreeSet::from(due)));
+        assert!(!found.stands(&Overlay::new(&world.state), &world.parents, Timestamp::MIN).unwrap());
     }
 
     #[test]

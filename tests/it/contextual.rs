@@ -128,6 +128,7 @@ fn lists_say_the_same(
             subject_type,
             subject_relation,
             with_relations: false,
+            within: None,
             situation: situation.clone(),
             cursor: None,
         };
@@ -351,6 +352,7 @@ fn what_is_given_takes_the_place_of_stored_rows_that_are_scanned() {
                 subject_type: TypeName::new("user").unwrap(),
                 subject_relation: None,
                 with_relations: false,
+                within: None,
                 situation,
                 cursor: None,
             };

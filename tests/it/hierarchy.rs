@@ -4,10 +4,11 @@
 //! INVARIANT: the model walks `parent` tuples one by one over all tuples there are; it shares nothing with the engine.
 
 use crate::engines::{TestEngine, refused, told, tuple, update, write_request};
+use crate::lists;
 use crate::worlds::{Rng, number, seed};
 use procura::engine::{
-    DeleteSubtree, DeleteTuples, Deleted, ExportTuples, Kind, ListResources, Metadata, ReadTuples, ReflectSchema,
-    Reflection, Situation, WriteTuples,
+    DeleteSubtree, DeleteTuples, Deleted, ExportTuples, Kind, ListResources, ListSubjects, Metadata, ReadTuples,
+    ReflectSchema, Reflection, Situation, SubjectRow, WriteTuples,
 };
 use procura::graph::View;
 use procura::model::{
@@ -628,6 +629,91 @@ fn a_list_by_subtree_is_the_list_of_what_is_beneath_its_root() {
         }
     }
     assert!(some > 20 && fewer > 20, "{some} lists had rows, {fewer} fewer than without a root");
+}
+
+/// Subjects page by page, each page by a new list from the last row's cursor.
+fn subjects_listed(engine: &TestEngine, request: &ListSubjects, size: usize) -> Vec<SubjectRow> {
+    let cancel = Cancel::default();
+    let (mut rows, mut cursor) = (Vec::new(), None);
+    loop {
+        let request = ListSubjects { cursor: cursor.clone(), ..request.clone() };
+        let page = engine.list_subjects(request, &cancel).expect("a list").next_page(size, &cancel).expect("a page");
+        let Some(last) = page.last() else { return rows };
+        cursor = Some(last.cursor.clone());
+        rows.extend(page);
+    }
+}
+
+fn subjects_asked(asked: &str, subject_type: &str, root: Option<&str>) -> ListSubjects {
+    ListSubjects { within: root.map(object), ..lists::subjects_asked(&format!("{asked}@{subject_type}")) }
+}
+
+#[test]
+fn a_list_of_subjects_by_subtree_is_the_list_of_those_beneath_its_root() {
+    let seed = seed("a_list_of_subjects_by_subtree_is_the_list_of_those_beneath_its_root");
+    let (mut some, mut fewer) = (0, 0);
+    for n in 0..number("PROCURA_TREES", 12) {
+        let mut rng = Rng::part(seed, n);
+        let (engine, tuples, all) = world(&mut rng);
+        for of in tuples.iter().filter(|tuple| tuple.key.relation.as_str() == "near") {
+            let subject_type = of.key.subject.subject_type().to_string();
+            let asked = |root| subjects_asked(&format!("{}#near", of.key.object), &subject_type, root);
+            let names = |rows: Vec<SubjectRow>| rows.iter().map(|row| row.subject.to_string()).collect::<Vec<_>>();
+            let whole = names(subjects_listed(&engine, &asked(None), 100));
+            for root in &all {
+                let due: Vec<String> = whole.iter().filter(|one| is_beneath(&tuples, one, root)).cloned().collect();
+                let found = names(subjects_listed(&engine, &asked(Some(root)), 1 + rng.below(3)));
+                assert_eq!(found, due, "seed {seed} part {n}: {} within {root}", of.key.object);
+                some += usize::from(!due.is_empty());
+                fewer += usize::from(due.len() < whole.len());
+            }
+        }
+    }
+    assert!(some > 20 && fewer > 20, "{some} lists had rows, {fewer} fewer than without a root");
+}
+
+/// A wildcard stands for those in the subtree whom no row names, and leaves out whom it leaves out there.
+#[test]
+fn a_list_of_subjects_by_subtree_decides_about_those_in_it() {
+    let engine = TestEngine::with_schema(
+        "use hierarchy
+definition user {}
+definition team { parent up: team; relation member: user }
+definition doc {
+  relation viewer: team | team:* | team#member
+  relation banned: team
+  permission view = viewer - banned
+}",
+    );
+    engine.touch(["team:a#up@team:top", "team:b#up@team:a", "team:c#up@team:else"]);
+    engine.touch(["doc:all#viewer@team:*", "doc:all#viewer@team:a", "doc:all#banned@team:b", "doc:all#banned@team:c"]);
+    engine.touch(["doc:some#viewer@team:b#member", "doc:some#viewer@team:c#member", "doc:some#viewer@team:c"]);
+    let told = |asked: &str, subject_type: &str, root: &str| -> Vec<String> {
+        let rows = subjects_listed(&engine, &subjects_asked(asked, subject_type, Some(root)), 1);
+        let excluded =
+            |row: &SubjectRow| row.exclusions.iter().map(|one| format!(" - {}", one.subject)).collect::<String>();
+        rows.iter().map(|row| format!("{}{}", row.subject, excluded(row))).collect()
+    };
+    assert_eq!(told("doc:all#view", "team", "team:top"), ["team:* - team:b", "team:a"]);
+    assert_eq!(told("doc:all#view", "team", "team:else"), ["team:* - team:c"]);
+    assert_eq!(told("doc:all#view", "team", "team:nowhere"), ["team:*"]);
+    assert_eq!(told("doc:some#view", "team#member", "team:top"), ["team:b#member"]);
+    assert_eq!(told("doc:some#view", "team", "team:c"), ["team:c"]);
+    assert!(told("doc:some#view", "team", "team:top").is_empty());
+    assert!(told("doc:some#view", "team", "user:rita").is_empty(), "a type without `parent` matches only itself");
+    // What a request brings along counts for where a subject stands, too.
+    let laid = Situation { contextual_tuples: vec![tuple("team:else#up@team:top")], ..Situation::default() };
+    let request = ListSubjects { situation: laid, ..subjects_asked("doc:some#view", "team", Some("team:top")) };
+    assert_eq!(subjects_listed(&engine, &request, 1)[0].subject.to_string(), "team:c");
+    // A cursor is of one root.
+    let cancel = Cancel::default();
+    let cursor =
+        Some(subjects_listed(&engine, &subjects_asked("doc:all#view", "team", Some("team:top")), 9)[0].cursor.clone());
+    let other = ListSubjects { cursor, ..subjects_asked("doc:all#view", "team", Some("team:else")) };
+    refused(engine.list_subjects(other, &cancel).map(drop), &[Kind::InvalidArgument]);
+    let unknown = subjects_asked("doc:all#view", "team", Some("drawer:a"));
+    let error = refused(engine.list_subjects(unknown, &cancel).map(drop), &[Kind::FailedPrecondition]);
+    assert!(error.facts.contains(&("field", "within.type".to_owned())), "{}", self::told(&error));
 }
 
 #[test]

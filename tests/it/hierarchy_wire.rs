@@ -1,7 +1,7 @@
 //! The hierarchy and what leans on what, as a client in any language meets them and as the command line prints them.
 
 use crate::cli::{Server, code, json_lines, procura, stderr, stdout};
-use procura::api::client::{At, Client, Deletion, ListPage, ResourcesOf};
+use procura::api::client::{At, Client, Deletion, ListPage, ResourcesOf, SubjectsOf};
 use procura::api::{Running, ServeOptions, serve_in_background};
 use procura::engine::{Engine, Metadata, Options};
 use procura::model::{
@@ -122,6 +122,26 @@ fn a_client_reads_exports_lists_and_deletes_by_subtree() {
     };
     assert_eq!(listed(None), ["doc:a", "doc:b", "doc:c"]);
     assert_eq!(listed(Some(&object("folder:plans"))), ["doc:a", "doc:b"]);
+    let parents = |root: Option<&str>| {
+        let mut rows = Vec::new();
+        let asked = SubjectsOf {
+            object: object("doc:a"),
+            permission: RelationName::new("home").expect("a name"),
+            subject_type: TypeName::new("folder").expect("a name"),
+            subject_relation: None,
+            with_relations: false,
+            within: root.map(object),
+        };
+        let each = &mut |row: procura::engine::SubjectRow| {
+            rows.push(row.subject.to_string());
+            true
+        };
+        client.list_subjects(&asked, ListPage::default(), each).expect("listed");
+        rows
+    };
+    assert_eq!(parents(None), ["folder:plans"]);
+    assert_eq!(parents(Some("org:acme")), ["folder:plans"]);
+    assert!(parents(Some("folder:else")).is_empty());
 
     let counted = |deletion: &Deletion| client.delete_subtree(&object("folder:plans"), deletion).map(|done| done.count);
     let dry = Deletion { dry_run: true, ..Deletion::default() };
@@ -180,6 +200,15 @@ fn what_is_wrong_with_a_subtree_is_named_by_its_field() {
         let within = object(of, id);
         let request = wire::ListResourcesRequest { object_type, permission, subject, within, ..Default::default() };
         runtime.block_on(permissions.list_resources(request)).expect_err("refused")
+    };
+    judge(listing("folder", ""), Code::InvalidArgument, "within.id");
+    judge(listing("drawer", "a"), Code::FailedPrecondition, "within.type");
+    let mut listing = |of, id| {
+        let (permission, subject_type, within) = ("home".into(), "folder".into(), object(of, id));
+        let asked = object("doc", "a");
+        let request =
+            wire::ListSubjectsRequest { object: asked, permission, subject_type, within, ..Default::default() };
+        runtime.block_on(permissions.list_subjects(request)).expect_err("refused")
     };
     judge(listing("folder", ""), Code::InvalidArgument, "within.id");
     judge(listing("drawer", "a"), Code::FailedPrecondition, "within.type");

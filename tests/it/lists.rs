@@ -111,6 +111,7 @@ pub fn of_subjects(
         subject_type,
         subject_relation,
         with_relations: false,
+        within: None,
         situation: Situation::default(),
         cursor: None,
     }
@@ -971,6 +972,7 @@ fn conditional_rows_name_what_they_lack() {
             subject_type: "user".parse().expect("a type"),
             subject_relation: None,
             with_relations: false,
+            within: None,
             situation: Situation::default(),
             cursor: None,
         };

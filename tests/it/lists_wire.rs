@@ -75,6 +75,7 @@ fn subjects(client: &Client, object: &str, relation: Option<&str>) -> Vec<Subjec
         subject_type: TypeName::new(if relation.is_some() { "group" } else { "user" }).expect("a name"),
         subject_relation: relation.map(|name| RelationName::new(name).expect("a name")),
         with_relations: true,
+        within: None,
     };
     let mut rows = Vec::new();
     let listed = client.list_subjects(&asked, ListPage::default(), &mut |row| {
@@ -148,6 +149,7 @@ fn contextual_tuples_come_over_the_wire() {
         subject_type: TypeName::new("user").expect("a name"),
         subject_relation: None,
         with_relations: true,
+        within: None,
     };
     let mut rows = Vec::new();
     let page = ListPage { under: under(&laid), ..ListPage::default() };

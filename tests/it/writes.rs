@@ -3,11 +3,12 @@
 //! What always holds: all or nothing, judged inside the commit; an error leaves tuples, schema and revision alone.
 
 use crate::engines::{TestEngine, question, refused, schema_request, told, tuple, update, write_request};
-use procura::engine::{CheckOptions, DeleteTuples, Kind, Metadata, Situation, WriteSchema, WriteTuples};
+use procura::engine::{CheckOptions, DeleteTuples, Kind, Metadata, ReadTuples, Situation, WriteSchema, WriteTuples};
 use procura::model::{
-    Consistency, Decision, Limits, ObjectId, Precondition, RelationName, SubjectFilter, SubjectRelationFilter,
-    TupleFilter, TypeName, UpdateKind,
+    Cancel, Consistency, Decision, Limits, ObjectId, Precondition, RelationName, Revision, SubjectFilter,
+    SubjectRelationFilter, TupleFilter, TypeName, UpdateKind,
 };
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 
 const SCHEMA: &str = "definition user {}
@@ -571,30 +572,38 @@ fn a_deletion_is_looked_for_without_the_committer() {
     assert_eq!(refused(refusal, &[Kind::ResourceExhausted]).reason, "TOO_MANY_TUPLES");
 }
 
-/// Beside writers of the same object, each deletion removes all that is there at its revision, or nothing.
+/// Beside writers of the same objects, what was written before a deletion's revision is gone at it. Only what was committed
+/// together with the deletion may stand there.
 #[test]
-fn deletions_beside_writes_leave_what_a_fold_of_the_log_has() {
+fn a_deletion_beside_writes_removes_all_that_was_there_at_its_revision() {
     let engine = TestEngine::with_schema(SCHEMA);
-    let removed = std::thread::scope(|scope| {
-        for writer in 0..2 {
-            let engine = &engine;
-            scope.spawn(move || {
-                for n in 0..150 {
-                    engine.touch([format!("doc:d{}#viewer@user:w{writer}x{n}", n % 3)]);
-                }
-            });
+    let (written, left, removed) = std::thread::scope(|scope| {
+        let write = |writer: usize| {
+            let touch = |n: usize| {
+                let text = format!("doc:d{}#viewer@user:w{writer}x{n}", n % 2);
+                (text.clone(), engine.touch([text]))
+            };
+            (0..300).map(touch).collect::<Vec<(String, Revision)>>()
+        };
+        let writers = [0, 1, 2].map(|writer| scope.spawn(move || write(writer)));
+        let (mut left, mut removed) = (Vec::new(), 0);
+        for n in 0..150 {
+            let filter = TupleFilter { object_id: ObjectId::new(format!("d{}", n % 2)).ok(), ..of_type("doc") };
+            let deleted = engine.delete_tuples(DeleteTuples { filter: filter.clone(), ..DeleteTuples::default() });
+            let deleted = deleted.unwrap_or_else(|error| panic!("{}", told(&error)));
+            removed += deleted.count;
+            let consistency = Consistency::AtExactSnapshot(engine.token(deleted.revision));
+            let request = ReadTuples { filter, consistency, cursor: None };
+            let page =
+                engine.read_tuples(request, &Cancel::default()).expect("a reader").next_page(1_000, &Cancel::default());
+            left.extend(page.expect("a page").into_iter().map(|row| (row.tuple.to_string(), deleted.revision)));
         }
-        let deleting = scope.spawn(|| {
-            let mut removed = 0;
-            for n in 0..60 {
-                let filter = TupleFilter { object_id: ObjectId::new(format!("d{}", n % 3)).ok(), ..of_type("doc") };
-                let deleted = engine.delete_tuples(DeleteTuples { filter, ..DeleteTuples::default() });
-                removed += deleted.unwrap_or_else(|error| panic!("{}", told(&error))).count;
-            }
-            removed
-        });
-        deleting.join().expect("a count")
+        let written = writers.map(|writer| writer.join().expect("what it wrote")).concat();
+        (written.into_iter().collect::<BTreeMap<String, Revision>>(), left, removed)
     });
-    assert_eq!(removed + engine.everything().len() as u64, 300);
+    for (text, revision) in left {
+        assert_eq!(written.get(&text), Some(&revision), "{text} was left at {revision:?}");
+    }
+    assert_eq!(removed + engine.everything().len() as u64, 900);
     engine.assert_verified();
 }

@@ -50,6 +50,8 @@ pub struct SubjectsOf {
     pub subject_relation: Option<RelationName>,
     /// Whether to name the relations whose tuples name each subject.
     pub with_relations: bool,
+    /// Only subjects whose object is this one or beneath it, by `parent` relations.
+    pub within: Option<ObjectRef>,
 }
 
 impl Client {
@@ -110,7 +112,7 @@ impl Client {
         page: ListPage,
         each: &mut dyn FnMut(SubjectRow) -> bool,
     ) -> Result<Listed, ClientError> {
-        let SubjectsOf { object, permission, subject_type, subject_relation, with_relations } = asked;
+        let SubjectsOf { object, permission, subject_type, subject_relation, with_relations, within } = asked;
         let ListPage { under, cursor, limit } = page;
         let mut request = tonic::Request::new(wire::ListSubjectsRequest {
             consistency: under.at.to_wire(),
@@ -124,6 +126,7 @@ impl Client {
             context: notes(&under.context),
             contextual_tuples: under.wire_tuples(),
             clock: under.clock.map(convert::to_timestamp),
+            within: within.as_ref().map(Into::into),
         });
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();

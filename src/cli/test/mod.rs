@@ -220,6 +220,7 @@ fn holders(
             subject_type: subject_type.clone(),
             subject_relation: subject_relation.clone(),
             with_relations: true,
+            within: None,
         };
         all.extend(expected::found(world.subjects(&asked).map_err(|refusal| refusal.message)?));
     }

@@ -224,13 +224,15 @@ impl World {
         let mut rows = Vec::new();
         match &self.asked {
             Asked::InProcess { engine, .. } => {
-                let SubjectsOf { object, permission, subject_type, subject_relation, with_relations } = asked.clone();
+                let SubjectsOf { object, permission, subject_type, subject_relation, with_relations, within } =
+                    asked.clone();
                 let request = ListSubjects {
                     object,
                     permission,
                     subject_type,
                     subject_relation,
                     with_relations,
+                    within,
                     situation: self.situation(),
                     cursor: None,
                 };
