@@ -130,10 +130,12 @@ fn reasons(
     match (decision, near_misses, cut) {
         (Decision::Allow, _, _) => {}
         (Decision::Deny | Decision::Conditional, [], false) => {
-            output.line(format_args!("no single tuple that names {subject} would make it ALLOW"))?;
+            output.line(format_args!(
+                "no single tuple that was tried would make it ALLOW; all that name {subject} were"
+            ))?;
         }
         (Decision::Deny | Decision::Conditional, [], true) => {
-            output.line(format_args!("no single tuple that names {subject} was found that would; there may be one"))?;
+            output.line("no single tuple was found that would make it ALLOW; there may be one")?;
         }
         (Decision::Deny | Decision::Conditional, found, _) => {
             output.line(match found {

@@ -1,5 +1,5 @@
-//! Explain: why is an answer what it is? For an allow its proof; for any other answer what was tried, and which one tuple
-//! would make it an allow.
+//! Explain: why is an answer what it is? For an allow its proof; for any other answer what was tried, what has ended, and
+//! which one tuple would make it an allow.
 //!
 //! INVARIANT: the decision is Check's, found by the same call, and it fails where Check fails. What comes after it may be
 //! cut short, and says so, but changes nothing of it.
@@ -45,9 +45,10 @@ pub struct Explained {
     pub steps: Vec<ExplainStep>,
     /// Parts of the tree are cut.
     pub truncated: bool,
-    /// Tuples each of which alone would make it an allow, nearest to the question first. None for an allow.
+    /// Tuples each of which alone would make it an allow: those that name the subject or renew what has ended, nearest to the
+    /// question first, then a few that put an object beneath another which the subject reaches. None for an allow.
     pub near_misses: Vec<NearMiss>,
-    /// The search for them was ended before it was through: there may be more.
+    /// The search for them was ended before it was through: there may be more of the first kind.
     pub near_misses_cut: bool,
     /// Why it is no allow: of a suspended subject, and of a question asked for another.
     pub denial: Option<Denial>,
@@ -119,7 +120,7 @@ impl Engine {
                 let mut asker = Asker::new(asked.subject, context.clone());
                 let room = Room { steps_max: limits.explain_steps_max, rows_max: limits.explain_rows_max };
                 let explanation = tried(plan, view, asked, context, &mut asker, room, &mut budget()).map_err(told)?;
-                let admitted = |key: &RowKey| self.admitted(standing, resolver, key);
+                let admitted = |key: &RowKey, ended: Option<&RowValue>| self.admitted(standing, resolver, key, ended);
                 let search = Search {
                     found_max: limits.near_misses_max,
                     tried_max: limits.near_misses_tried_max,
@@ -151,25 +152,29 @@ impl Engine {
         })
     }
 
-    /// With which value a row may be written, without a caveat: lasting, or else for an hour. A place in the hierarchy is
-    /// never proposed, because it could close a cycle.
+    /// With which value a row may be written, without a caveat: lasting, or else for an hour; one that has ended may be
+    /// renewed for an hour, as it was. A place in the hierarchy is never proposed, because it could close a cycle.
     fn admitted(
         &self,
         standing: &Standing,
         resolver: &Resolver<'_>,
         key: &RowKey,
+        ended: Option<&RowValue>,
     ) -> Result<Option<RowValue>, graph::Error> {
         if standing.in_force.parents.contains(&key.relation) {
             return Ok(None);
         }
-        let mut tuple = RelationTuple { key: resolver.stored_key(key)?, caveat: None, expires_at: None };
+        let mut tuple = match ended {
+            Some(ended) => resolver.stored_tuple(key, ended)?,
+            None => RelationTuple { key: resolver.stored_key(key)?, caveat: None, expires_at: None },
+        };
         let now = standing.view.now();
         // In whole seconds, for who reads it.
         let end = Timestamp::new(now.seconds().saturating_add(PROPOSED_LASTS_S), 0);
-        for expires_at in [None, end] {
+        for expires_at in [None, end].into_iter().skip(usize::from(ended.is_some())) {
             tuple.expires_at = expires_at;
             if standing.in_force.schema.admits(&tuple).is_ok() {
-                return Ok(Some(RowValue { caveat: None, expires_at }));
+                return Ok(Some(RowValue { caveat: ended.and_then(|ended| ended.caveat.clone()), expires_at }));
             }
         }
         Ok(None)

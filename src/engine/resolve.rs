@@ -299,6 +299,11 @@ impl<'a> Resolver<'a> {
 
     /// A row in names, with its caveat and expiry.
     pub(super) fn tuple(&self, key: &RowKey, value: &RowValue) -> Result<RelationTuple, Error> {
+        Ok(self.stored_tuple(key, value)?)
+    }
+
+    /// The same for who speaks the store's errors.
+    pub(super) fn stored_tuple(&self, key: &RowKey, value: &RowValue) -> Result<RelationTuple, store::Error> {
         let RowValue { caveat, expires_at } = value;
         let caveat = match caveat {
             None => None,
@@ -309,7 +314,7 @@ impl<'a> Resolver<'a> {
                 Some(TupleCaveat { name, context: context.map_err(corrupt)? })
             }
         };
-        Ok(RelationTuple { key: self.tuple_key(key)?, caveat, expires_at: *expires_at })
+        Ok(RelationTuple { key: self.stored_key(key)?, caveat, expires_at: *expires_at })
     }
 
     /// A node in names, as trees have it.

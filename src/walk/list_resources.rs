@@ -24,15 +24,29 @@ pub fn resources_reached(
     after: Option<ObjectNum>,
     budget: &mut Budget,
 ) -> Result<Vec<ObjectNum>, Error> {
-    let mut reach =
-        Reach { leads: plan.leads_to(target), view, budget, reached: HashSet::default(), ahead: Vec::new() };
+    let mut objects = some_resources(plan, view, target, subject, usize::MAX, budget)?;
+    objects.retain(|object| after.is_none_or(|after| *object > after));
+    Ok(objects)
+}
+
+/// The same for who needs only some of them: no more memberships than `reached_max` are followed.
+pub(super) fn some_resources(
+    plan: &Plan,
+    view: &View,
+    target: MemberNum,
+    subject: SubjectKey,
+    reached_max: usize,
+    budget: &mut Budget,
+) -> Result<Vec<ObjectNum>, Error> {
+    let leads = plan.leads_to(target);
+    let mut reach = Reach { leads, view, budget, reached: HashSet::default(), reached_max, ahead: Vec::new() };
     reach.start(subject)?;
     // Bounded: each node is taken once, and each costs an edge.
     while let Some(node) = reach.ahead.pop() {
         reach.follow(node)?;
     }
     let found = reach.reached.into_iter().filter(|node| node.member == target).map(|node| node.object);
-    let mut objects: Vec<ObjectNum> = found.filter(|object| after.is_none_or(|after| *object > after)).collect();
+    let mut objects: Vec<ObjectNum> = found.collect();
     objects.sort_unstable();
     Ok(objects)
 }
@@ -42,6 +56,7 @@ struct Reach<'a> {
     view: &'a View,
     budget: &'a mut Budget,
     reached: HashSet<Node, RandomState>,
+    reached_max: usize,
     ahead: Vec<Node>,
 }
 
@@ -64,7 +79,7 @@ impl Reach<'_> {
     }
 
     fn reach(&mut self, node: Node) {
-        if self.leads.has(node.member) && self.reached.insert(node) {
+        if self.leads.has(node.member) && self.reached.len() < self.reached_max && self.reached.insert(node) {
             self.ahead.push(node);
         }
     }
@@ -101,7 +116,7 @@ impl Reach<'_> {
             for object in objects {
                 self.reach(Node { member, object });
             }
-            if next.is_none() {
+            if next.is_none() || self.reached.len() >= self.reached_max {
                 return Ok(());
             }
             from = next;

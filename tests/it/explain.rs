@@ -1,8 +1,8 @@
 //! Explain against Check, the oracle and what really happens: the decision is Check's, every value in the tree is what
 //! Check says there, every tuple of a proof stands, and every near miss, once written, allows.
 //!
-//! What always holds: what is not shown is said not to be; no single tuple that names the subject and would allow is missing,
-//! unless the search says that it was ended. `PROCURA_EXPLAINED` sets how many questions are explained in random worlds, `PROCURA_SEED`
+//! What always holds: what is not shown is said not to be; no single tuple that names the subject, or renews what has ended,
+//! and would allow is missing, unless the search says that it was ended. `PROCURA_EXPLAINED` sets how many questions are explained in random worlds, `PROCURA_SEED`
 //! replays.
 
 use crate::agrees::Timed;
@@ -12,10 +12,10 @@ use crate::oracle::{Body, Flip, Form, Row, Subject, Truth, Tuple};
 use crate::worlds::{Asked, Mark, Rng, START, World, context, decision, number, random_given, seed};
 use procura::engine::{Answer, CheckOptions, Engine, Explain, Explained, Kind, Situation};
 use procura::model::{
-    Acting, Cancel, Decision, ExplainPart, ExplainStep, Limits, MemberOf, NearMissKind, Question, RelationTuple,
+    Acting, Cancel, Decision, ExplainPart, ExplainStep, Limits, MemberOf, NearMissKind, Question, RelationTuple, SubjectRef,
     TupleUpdate, UpdateKind,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 fn explain(engine: &Engine, question: &Question, situation: &Situation) -> Explained {
     let request = Explain { acting: Acting::default(), question: question.clone(), situation: situation.clone() };
@@ -218,8 +218,9 @@ impl Case<'_> {
         [self.found.near_misses.len() as u64 - removals, removals]
     }
 
-    /// No tuple that names the subject and would allow is missing, as the oracle sees it.
-    fn no_near_miss_is_missing(&self, kind: NearMissKind, helpful: &BTreeMap<Tuple, Vec<Vec<Truth>>>) {
+    /// No tuple that names the subject, or renews what has ended, and would allow is missing, as the oracle sees it. Others
+    /// that are told are places beneath an arrow; that they allow is tried elsewhere.
+    fn no_near_miss_is_missing(&self, kind: NearMissKind, helpful: &[(Tuple, Vec<Vec<Truth>>)]) {
         let Asked { object, member, .. } = self.asked;
         let key = |tuple: &Tuple| self.world.relation_tuple(tuple, &Mark::default()).key.to_string();
         let allows = |held: &Vec<Vec<Truth>>| held[object][member] == Truth::Allow;
@@ -227,16 +228,23 @@ impl Case<'_> {
             helpful.iter().filter(|(_, held)| allows(held)).map(|(tuple, _)| key(tuple)).collect();
         let of_kind = self.found.near_misses.iter().filter(|near| near.kind == kind);
         let told: BTreeSet<String> = of_kind.map(|near| near.tuple.key.to_string()).collect();
-        let is_right = if self.found.near_misses_cut { told.is_subset(&due) } else { told == due };
+        let is_whole = self.found.near_misses_cut || due.is_subset(&told);
+        let is_place = |tuple: &RelationTuple| {
+            matches!(tuple.key.subject, SubjectRef::Object(_)) && tuple.key.subject != self.question.subject
+        };
+        let mut beside = self.found.near_misses.iter().filter(|near| !due.contains(&near.tuple.key.to_string()));
+        let is_right =
+            is_whole && beside.all(|near| near.kind != kind || kind == NearMissKind::Add && is_place(&near.tuple));
         if !is_right {
             self.wrong(&format!("{kind:?} {due:?} would allow, told are {told:?}"));
         }
     }
 }
 
-/// What the oracle says of everything, for each tuple that may name the subject, were it there.
-fn with_one_more(world: &World, rows: &[Row], subject: Subject) -> BTreeMap<Tuple, Vec<Vec<Truth>>> {
-    let mut all = BTreeMap::new();
+/// What the oracle says of everything, for each tuple that may name the subject (or else everybody), or that has ended, were
+/// it there.
+fn with_one_more(world: &World, rows: &[Row], given: &Given, subject: Subject) -> Vec<(Tuple, Vec<Vec<Truth>>)> {
+    let mut all = Vec::new();
     for (object, place) in world.objects.iter().enumerate() {
         for (relation, member) in world.schema.types[place.of].members.iter().enumerate() {
             let Body::Relation(forms) = &member.body else { continue };
@@ -245,19 +253,40 @@ fn with_one_more(world: &World, rows: &[Row], subject: Subject) -> BTreeMap<Tupl
                 (Form::Userset(of, on), Subject::Userset(o, m)) => world.objects[o].of == of && on == m,
                 _ => false,
             };
-            if forms.iter().any(|admitted| admitted.caveat.is_none() && takes(&admitted.form)) {
-                let tuple = Tuple { object, relation, subject };
+            let everybody = |form: &Form| match (*form, subject) {
+                (Form::Wildcard(of), Subject::Object(o)) if world.objects[o].of == of => Some(Subject::Wildcard(of)),
+                _ => None,
+            };
+            let mut plain = forms.iter().filter(|admitted| admitted.caveat.is_none()).map(|admitted| admitted.form);
+            let named = if plain.clone().any(|form| takes(&form)) {
+                Some(subject)
+            } else {
+                plain.find_map(|form| everybody(&form))
+            };
+            if let Some(named) = named {
+                let tuple = Tuple { object, relation, subject: named };
                 let mut more: Vec<Row> = rows.iter().filter(|(there, _)| *there != tuple).copied().collect();
                 more.push((tuple, Truth::Allow));
-                all.insert(tuple, world.held(&more, subject));
+                all.push((tuple, world.held(&more, subject)));
             }
         }
+    }
+    for (tuple, mark) in world.tuples.iter().filter(|(_, mark)| mark.ends.is_some_and(|end| end <= START)) {
+        // Everybody is let in only where the subject itself may not be.
+        let narrower = Tuple { subject, ..*tuple };
+        if matches!(tuple.subject, Subject::Wildcard(_)) && all.iter().any(|(there, _)| *there == narrower) {
+            continue;
+        }
+        let condition = mark.condition.as_ref();
+        let worth = condition.map_or(Truth::Allow, |condition| condition.evaluate(given, Flip::None).worth(Flip::None));
+        let more: Vec<Row> = rows.iter().copied().chain([(*tuple, worth)]).collect();
+        all.push((*tuple, world.held(&more, subject)));
     }
     all
 }
 
 /// The same for each tuple that names the subject or everybody, were it not there.
-fn with_one_less(world: &World, rows: &[Row], subject: Subject) -> BTreeMap<Tuple, Vec<Vec<Truth>>> {
+fn with_one_less(world: &World, rows: &[Row], subject: Subject) -> Vec<(Tuple, Vec<Vec<Truth>>)> {
     let names = |named: Subject| match (named, subject) {
         (Subject::Wildcard(of), Subject::Object(o)) => world.objects[o].of == of,
         _ => named == subject,
@@ -289,7 +318,7 @@ fn what_is_explained_is_so_in_every_world() {
             for subject in world.some_subjects(&mut rng, 4) {
                 let given = random_given(&mut rng);
                 let rows = world.rows(&given, START, Flip::None);
-                let (more, less) = (with_one_more(world, &rows, subject), with_one_less(world, &rows, subject));
+                let (more, less) = (with_one_more(world, &rows, &given, subject), with_one_less(world, &rows, subject));
                 let mut all: Vec<Asked> = world.asked(subject).collect();
                 rng.shuffle(&mut all);
                 for asked in all.into_iter().take(20) {
@@ -429,7 +458,13 @@ doc:1#up DENY
             unnamed DENY
           parent->view DENY
             empty DENY",
-        &["+ folder:a#viewer@user:dana"],
+        &[
+            "+ folder:a#viewer@user:dana",
+            "+ doc:1#folder@folder:c",
+            "+ doc:1#folder@folder:b",
+            "+ folder:a#parent@folder:c",
+            "+ folder:a#parent@folder:b",
+        ],
     );
     check(
         &engine,
@@ -664,6 +699,129 @@ fn parts_that_lean_on_a_conditional_knot_are_worked_out_once() {
         let is_full = found.steps.len() >= Limits::default().explain_steps_max;
         assert!(!found.truncated || is_full, "folder:{folder}#{permission}\n{}", tree(&found));
     }
+}
+
+// ---- near misses ----
+
+const NEAR: &str = "use expiration
+use hierarchy
+caveat on(flag bool) { flag }
+definition user {}
+definition group { relation member: user | group#member }
+definition folder {
+  relation viewer: user | group#member | user with expiration | group#member with on and expiration
+  relation open: user:* | user with on
+  relation parent: folder
+  permission view = viewer + parent->view
+}
+definition doc {
+  relation parent: folder | folder with expiration
+  parent place: folder
+  relation viewer: user | user:*
+  relation link: user:*
+  permission view = viewer + parent->view
+  permission placed = place->view
+  permission linked = link
+  permission every = parent.all(view)
+}";
+
+#[test]
+fn near_misses_are_the_narrowest_that_help() {
+    let engine = TestEngine::with_schema(NEAR);
+    engine.touch(["doc:1#viewer@user:tom", "folder:a#viewer@group:g#member", "group:g#member@group:h#member"]);
+    let near_of = |asked: &str| near(&explained(&engine, asked));
+    // The subject itself, and never everybody, where it may be named.
+    assert_eq!(near_of("doc:1#viewer@user:rita"), ["+ doc:1#viewer@user:rita"]);
+    assert_eq!(near_of("doc:1#linked@user:rita"), ["+ doc:1#link@user:*"]);
+    // It may be named with a caveat only, so what can be written as it is told is for everybody.
+    assert_eq!(near_of("folder:a#open@user:rita"), ["+ folder:a#open@user:*"]);
+    // A userset is not everybody.
+    assert!(near_of("doc:1#linked@group:g#member").is_empty());
+    // Membership of a group that stands there, and of a group in it.
+    let groups = ["+ folder:a#viewer@user:rita", "+ group:g#member@user:rita", "+ group:h#member@user:rita"];
+    assert_eq!(near_of("folder:a#view@user:rita"), groups);
+}
+
+#[test]
+fn a_place_that_the_subject_reaches_already_is_a_near_miss() {
+    let engine = TestEngine::with_schema(NEAR);
+    engine.touch([
+        "group:g#member@user:rita",
+        "folder:team#viewer@group:g#member",
+        "folder:sub#parent@folder:team",
+        "folder:other#viewer@user:tom",
+        "folder:deep#viewer@user:rita",
+        "folder:far#viewer@user:rita",
+        "doc:2#parent@folder:other",
+    ]);
+    let near_of = |asked: &str| near(&explained(&engine, asked));
+    let found = near_of("doc:1#view@user:rita");
+    let [own, places @ ..] = &found[..] else { panic!("none") };
+    assert_eq!(own, "+ doc:1#viewer@user:rita");
+    // A few of the four are enough, and each lets her in.
+    assert_eq!(places.len(), 3);
+    for place in places {
+        let folder = place.strip_prefix("+ doc:1#parent@folder:").unwrap_or_else(|| panic!("{place}"));
+        assert!(["team", "sub", "deep", "far"].contains(&folder), "{place}");
+    }
+    // What names her comes first, here and beneath the arrow.
+    let found = near_of("doc:2#view@user:rita");
+    assert_eq!(found[..2], ["+ doc:2#viewer@user:rita", "+ folder:other#viewer@user:rita"]);
+    assert!(found[2..5].iter().all(|near| near.starts_with("+ doc:2#parent@folder:")), "{found:?}");
+    assert!(found[5..].iter().all(|near| near.starts_with("+ folder:other#parent@folder:")), "{found:?}");
+    assert_eq!(found.len(), 8);
+    // With one more she has no more where every one must let her in; where there is none, the first does.
+    assert_eq!(near_of("doc:2#every@user:rita"), ["+ folder:other#viewer@user:rita"]);
+    assert_eq!(near_of("doc:1#every@user:rita").len(), 3);
+    // Nobody is moved in the hierarchy; and who reaches nothing has no place.
+    assert!(near_of("doc:1#placed@user:rita").is_empty());
+    assert_eq!(near_of("doc:1#view@user:zoe"), ["+ doc:1#viewer@user:zoe"]);
+}
+
+#[test]
+fn what_has_ended_is_shown_and_renewed_where_that_allows() {
+    let engine = TestEngine::with_schema(NEAR);
+    let ended = "[expiration:2001-01-01T00:00:00Z]";
+    engine.touch([
+        "group:g#member@user:rita".to_owned(),
+        format!("folder:a#viewer@group:g#member[on]{ended}"),
+        format!("folder:a#viewer@group:none#member[on]{ended}"),
+        format!("folder:b#viewer@user:rita{ended}"),
+        format!("doc:1#parent@folder:c{ended}"),
+        "folder:c#viewer@user:rita".to_owned(),
+    ]);
+    let under = |json: &str| Situation { context: serde_json::from_str(json).unwrap(), ..Situation::default() };
+    let found = explain(&engine, &question("folder:a#viewer@user:rita"), &under(r#"{"flag":true}"#));
+    let due = "
+folder:a#viewer DENY
+  unnamed DENY
+  ended folder:a#viewer@group:g#member[on][expiration:2001-01-01T00:00:00Z] DENY
+  ended folder:a#viewer@group:none#member[on][expiration:2001-01-01T00:00:00Z] DENY";
+    assert_eq!(tree(&found), due.trim_matches('\n'));
+    let found = near(&found);
+    let [own, renewed] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(own, "+ folder:a#viewer@user:rita");
+    assert!(renewed.starts_with("+ folder:a#viewer@group:g#member[on][expiration:20"), "{renewed}");
+    // With its caveat false, or not known, a renewal would not allow.
+    for context in [r#"{"flag":false}"#, "{}"] {
+        let found = explain(&engine, &question("folder:a#viewer@user:rita"), &under(context));
+        assert_eq!(near(&found), ["+ folder:a#viewer@user:rita"], "{context}");
+    }
+    // Her own is renewed for an hour rather than written for ever.
+    let found = near(&explained(&engine, "folder:b#viewer@user:rita"));
+    let [own] = &found[..] else { panic!("{found:?}") };
+    assert!(own.starts_with("+ folder:b#viewer@user:rita[expiration:20"), "{own}");
+    // So is a place that she had.
+    let found = explained(&engine, "doc:1#every@user:rita");
+    let shown = "
+doc:1#every DENY
+  parent.all(view) DENY
+    empty DENY
+    ended doc:1#parent@folder:c[expiration:2001-01-01T00:00:00Z] DENY";
+    assert_eq!(tree(&found), shown.trim_matches('\n'));
+    assert!(near(&found)[0].starts_with("+ doc:1#parent@folder:c[expiration:20"), "{:?}", near(&found));
+    engine.touch([near(&found)[0].trim_start_matches("+ ")]);
+    engine.assert_allows("doc:1#every@user:rita");
 }
 
 // ---- bounds ----

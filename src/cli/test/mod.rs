@@ -10,7 +10,6 @@ mod expected;
 mod record;
 mod world;
 
-
 use super::exit::{Exit, Failure};
 use super::input::{Wrong, read_file, read_schema};
 use super::output::{Output, decision as coloured};
