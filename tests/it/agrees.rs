@@ -77,7 +77,7 @@ impl Timed {
             engine.close();
         }
         let clock = self.dial.clone();
-        let options = Options { clock, collector: Collector::Off, ..Options::at(self.folder.path()) };
+        let options = Options { clock, collector: Collector::Off, test_clock: true, ..Options::at(self.folder.path()) };
         self.engine = Some(Engine::open(options).unwrap_or_else(|error| panic!("{}", told(&error))));
     }
 

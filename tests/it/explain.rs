@@ -12,8 +12,8 @@ use crate::oracle::{Body, Flip, Form, Row, Subject, Truth, Tuple};
 use crate::worlds::{Asked, Mark, Rng, START, World, context, decision, number, random_given, seed};
 use procura::engine::{Answer, CheckOptions, Engine, Explain, Explained, Kind, Situation};
 use procura::model::{
-    Acting, Cancel, Decision, ExplainPart, ExplainStep, Limits, MemberOf, NearMissKind, Question, RelationTuple, SubjectRef,
-    TupleUpdate, UpdateKind,
+    Acting, Cancel, Decision, ExplainPart, ExplainStep, Limits, MemberOf, NearMissKind, Question, RelationTuple,
+    SubjectRef, TupleUpdate, UpdateKind,
 };
 use std::collections::BTreeSet;
 

@@ -7,6 +7,7 @@
 //! `Flip` plants one mistake, to measure whether a world would show it.
 
 use crate::caveats::Caveat;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Kleene's three values in their order.
@@ -39,6 +40,8 @@ pub struct Schema {
     pub types: Vec<Type>,
     /// What stands before the names of its caveats.
     pub prefix: String,
+    /// Relations that are places in the hierarchy.
+    pub parents: BTreeSet<(T, M)>,
 }
 
 #[derive(Clone, Debug)]
@@ -453,6 +456,9 @@ impl Schema {
         if self.types.iter().flat_map(|t| &t.members).any(itself) {
             text.push_str("use self\n");
         }
+        if !self.parents.is_empty() {
+            text.push_str("use hierarchy\n");
+        }
         text + &self.print_body()
     }
 
@@ -464,13 +470,14 @@ impl Schema {
                 writeln!(text, "caveat {}{}", self.caveat_name(caveat), caveat.body()).unwrap();
             }
         }
-        for t in &self.types {
+        for (of, t) in self.types.iter().enumerate() {
             writeln!(text, "definition {} {{", t.name).unwrap();
-            for member in &t.members {
+            for (m, member) in t.members.iter().enumerate() {
                 match &member.body {
                     Body::Relation(forms) => {
+                        let word = if self.parents.contains(&(of, m)) { "parent" } else { "relation" };
                         let forms: Vec<String> = forms.iter().map(|form| self.print_form(form)).collect();
-                        writeln!(text, "  relation {}: {}", member.name, forms.join(" | ")).unwrap();
+                        writeln!(text, "  {word} {}: {}", member.name, forms.join(" | ")).unwrap();
                     }
                     Body::Permission(expr) => {
                         writeln!(text, "  permission {} = {}", member.name, print_expr(t, expr)).unwrap();

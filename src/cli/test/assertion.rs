@@ -1,12 +1,16 @@
-//! One assertion: a question, and then in any order, each at most once, `with {JSON}` and `at TIME`.
+//! One assertion: a question, and then in any order, each at most once, `via ID`, `for ROOT`, `with {JSON}`, `at TIME`.
 
 use crate::cli::input::{Parsed, Strict, json_fault};
-use crate::model::{Context, Question, Timestamp};
+use crate::model::{Context, ObjectRef, Question, Timestamp};
 
 /// What an assertion asks, and under what.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assertion {
     pub question: Question,
+    /// By which delegation, as the file calls it.
+    pub via: Option<String>,
+    /// On whose behalf; with a delegation, where its chain is expected to begin.
+    pub root: Option<ObjectRef>,
     /// Values for the parameters of caveats.
     pub context: Context,
     /// The time by which it is judged, instead of the file's.
@@ -17,15 +21,17 @@ pub struct Assertion {
 pub type Fault = (usize, String, &'static str);
 
 const QUESTION_HINT: &str = "an assertion is `object#permission@subject`, such as `document:plan#view@user:rita`";
-const WORDS_HINT: &str = "after the question may stand `with {JSON}` and `at TIME`, each once";
+const WORDS_HINT: &str = "after the question may stand `via ID`, `for ROOT`, `with {JSON}` and `at TIME`, each once";
 const WITH_HINT: &str = "such as `with {\"user_ip\": \"10.2.3.4\"}`";
+const VIA_HINT: &str = "such as `via d1`, a delegation of this file";
+const FOR_HINT: &str = "such as `for user:rita`";
 const AT_HINT: &str = "such as `at 2027-05-01T00:00:00Z`";
 
 /// Reads one; the text has no space around it.
 pub fn parse(text: &str) -> Result<Assertion, Fault> {
     let (asked, mut rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let question = Question::parsed(asked).map_err(|error| (error.at, error.message.clone(), QUESTION_HINT))?;
-    let (mut context, mut at) = (None, None);
+    let (mut context, mut at, mut via, mut root) = (None, None, None, None);
     // Bounded: each turn takes a word.
     loop {
         rest = rest.trim_start();
@@ -47,13 +53,27 @@ pub fn parse(text: &str) -> Result<Assertion, Fault> {
                 at = Some(instant.parse::<Timestamp>().map_err(|message| (value_at, message, AT_HINT))?);
                 rest = behind;
             }
-            "via" | "for" => {
-                return Err((here, format!("`{word}` is not supported yet: there are no delegations"), WORDS_HINT));
+            "via" if via.is_some() => return Err((here, "a second `via`".to_owned(), WORDS_HINT)),
+            "via" => {
+                let (id, behind) = after.split_once(char::is_whitespace).unwrap_or((after, ""));
+                if id.is_empty() {
+                    return Err((value_at, "`via` needs a delegation".to_owned(), VIA_HINT));
+                }
+                via = Some(id.to_owned());
+                rest = behind;
+            }
+            "for" if root.is_some() => return Err((here, "a second `for`".to_owned(), WORDS_HINT)),
+            "for" => {
+                let (named, behind) = after.split_once(char::is_whitespace).unwrap_or((after, ""));
+                let object =
+                    named.parse::<ObjectRef>().map_err(|error| (value_at + error.at, error.message, FOR_HINT))?;
+                root = Some(object);
+                rest = behind;
             }
             other => return Err((here, format!("`{other}` may not follow the question"), WORDS_HINT)),
         }
     }
-    Ok(Assertion { question, context: context.unwrap_or_default(), at })
+    Ok(Assertion { question, via, root, context: context.unwrap_or_default(), at })
 }
 
 /// The JSON object that a text begins with, and the bytes it takes: it ends at its closing brace.
@@ -106,6 +126,15 @@ mod tests {
     }
 
     #[test]
+    fn it_may_say_for_whom() {
+        let both = parse(&format!("{ASKED} for user:rita with {{}} via d1")).unwrap();
+        assert_eq!(
+            (both.via.as_deref(), both.root.map(|root| root.to_string())),
+            (Some("d1"), Some("user:rita".into()))
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_told_where_it_stands() {
         fault("doc:1#view", 10, "");
         fault(&format!("{ASKED} when now"), 20, "`when` may not follow");
@@ -121,6 +150,9 @@ mod tests {
         fault(&format!("{ASKED} at"), 22, "RFC 3339");
         let time = "2027-05-01T00:00:00Z";
         fault(&format!("{ASKED} at {time} at {time}"), 44, "a second `at`");
-        fault(&format!("{ASKED} via d1"), 20, "no delegations");
+        fault(&format!("{ASKED} via"), 23, "`via` needs a delegation");
+        fault(&format!("{ASKED} via d1 via d2"), 27, "a second `via`");
+        fault(&format!("{ASKED} for rita"), 28, "");
+        fault(&format!("{ASKED} for user:rita for user:rita"), 34, "a second `for`");
     }
 }

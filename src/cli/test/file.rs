@@ -4,10 +4,12 @@
 //! INVARIANT: every key and every line is either understood or refused with its place; nothing is skipped.
 
 use super::assertion::{self, Assertion};
+use super::delegated::Delegated;
 use super::expected::{ExpectedRelation, ExpectedSubject, PlacedSubject};
 use super::scalar;
+use super::world::Decided;
 use crate::cli::input::{Wrong, is_item};
-use crate::model::{ObjectRef, RelationName, RelationTuple, Timestamp, TupleKey};
+use crate::model::{DenyReason, ObjectRef, RelationName, RelationTuple, Timestamp, TupleKey};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{MessageFormatter, Spanned, UserMessageFormatter};
@@ -23,6 +25,8 @@ pub struct ValidationFile {
     pub relationships: Vec<Placed<RelationTuple>>,
     /// Where `relationships` stands; 1 when it does not.
     pub relationships_line: usize,
+    /// Who acts for whom, and who is suspended.
+    pub delegated: Delegated,
     /// Assertions, in the order of the file.
     pub asked: Vec<Asked>,
     /// Expected relations, in the order of the file.
@@ -32,7 +36,9 @@ pub struct ValidationFile {
 impl ValidationFile {
     /// Whether it is judged by another time than the present.
     pub fn sets_time(&self) -> bool {
-        self.now.is_some() || self.asked.iter().any(|asked| asked.assertion.at.is_some())
+        self.now.is_some()
+            || !self.delegated.delegations.is_empty()
+            || self.asked.iter().any(|asked| asked.assertion.at.is_some())
     }
 }
 
@@ -65,10 +71,37 @@ pub struct Placed<T> {
 pub struct Asked {
     pub assertion: Assertion,
     pub expectation: Expectation,
+    /// What must be named besides, if anything.
+    pub named: Named,
     /// As written.
     pub text: String,
     /// 1-based.
     pub line: usize,
+}
+
+/// What an answer must name as the reason why it is no allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Named {
+    pub reason: Option<DenyReason>,
+    pub hop: Option<usize>,
+}
+
+impl Named {
+    /// As a person reads it, behind what was expected.
+    pub fn words(self) -> String {
+        let reason = self.reason.map(|reason| format!(" {}", reason.as_str())).unwrap_or_default();
+        format!("{reason}{}", self.hop.map(|hop| format!(" at hop {hop}")).unwrap_or_default())
+    }
+}
+
+impl Asked {
+    /// Whether an answer is as expected, and names what it must.
+    pub fn met_by(&self, Decided { decision, denial }: &Decided) -> bool {
+        let Named { reason, hop } = self.named;
+        self.expectation.met_by(*decision)
+            && (reason.is_none() || reason == denial.map(|denial| denial.reason))
+            && (hop.is_none() || hop == denial.and_then(|denial| denial.hop))
+    }
 }
 
 /// What must be answered.
@@ -79,9 +112,18 @@ pub enum Expectation {
     Conditional,
 }
 
-const KEYS: &[&str] = &["schema", "schemaFile", "now", "relationships", "assertions", "validation"];
-/// Keys this format will have; refused rather than ignored, because an assertion may hang on them.
-const KEYS_LATER: &[&str] = &["delegations", "suspended", "max_lifetime", "max_depth"];
+const KEYS: &[&str] = &[
+    "schema",
+    "schemaFile",
+    "now",
+    "relationships",
+    "delegations",
+    "suspended",
+    "max_lifetime",
+    "max_depth",
+    "assertions",
+    "validation",
+];
 const ASSERTIONS: &[(&str, Expectation)] = &[
     ("assertTrue", Expectation::Allow),
     ("assertCaveated", Expectation::Conditional),
@@ -153,22 +195,26 @@ impl Cursor {
 
 /// Any YAML value, with the places of what it holds.
 #[derive(Debug)]
-enum Node {
+pub(super) enum Node {
     Null,
     Text(String),
     List(Vec<Spanned<Node>>),
     Map(Vec<(Spanned<String>, Spanned<Node>)>),
-    /// A number, a boolean: nothing of ours.
+    Bool(bool),
+    Number(serde_json::Number),
+    /// A number that JSON has none for: nothing of ours.
     Other(&'static str),
 }
 
 impl Node {
-    fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Node::Null => "nothing",
             Node::Text(_) => "text",
             Node::List(_) => "a list",
             Node::Map(_) => "a mapping",
+            Node::Bool(_) => "a boolean",
+            Node::Number(_) => "a number",
             Node::Other(kind) => kind,
         }
     }
@@ -205,16 +251,16 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Text(text.to_owned()))
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Node, E> {
-        Ok(Node::Other("a boolean"))
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
     }
 
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Node, E> {
-        Ok(Node::Other("a number"))
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Node, E> {
+        Ok(Node::Number(number.into()))
     }
 
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Node, E> {
-        Ok(Node::Other("a number"))
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Node, E> {
+        Ok(Node::Number(number.into()))
     }
 
     fn visit_i128<E: de::Error>(self, _: i128) -> Result<Node, E> {
@@ -225,8 +271,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Other("a number"))
     }
 
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::Other("a number"))
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Node, E> {
+        Ok(serde_json::Number::from_f64(number).map_or(Node::Other("a number"), Node::Number))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
@@ -246,15 +292,15 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
-fn line_of<T>(spanned: &Spanned<T>) -> usize {
+pub(super) fn line_of<T>(spanned: &Spanned<T>) -> usize {
     (spanned.referenced.line() as usize).max(1)
 }
 
 /// Turns nodes into a file, and keeps what is wrong.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     name: &'a str,
     lines: Vec<&'a str>,
-    wrongs: Vec<Wrong>,
+    pub(super) wrongs: Vec<Wrong>,
 }
 
 impl<'a> Reader<'a> {
@@ -262,7 +308,7 @@ impl<'a> Reader<'a> {
         self.lines.get(line.saturating_sub(1)).copied().unwrap_or("")
     }
 
-    fn wrong(&mut self, line: usize, at: usize, message: impl Into<String>, hint: Option<String>) {
+    pub(super) fn wrong(&mut self, line: usize, at: usize, message: impl Into<String>, hint: Option<String>) {
         let text = self.line_text(line).trim_end();
         self.wrongs.push(Wrong {
             source: self.name.to_owned(),
@@ -280,7 +326,7 @@ impl<'a> Reader<'a> {
         self.wrong(line, at, message, hint);
     }
 
-    fn wrong_node<T>(&mut self, node: &Spanned<T>, message: impl Into<String>, hint: Option<String>) {
+    pub(super) fn wrong_node<T>(&mut self, node: &Spanned<T>, message: impl Into<String>, hint: Option<String>) {
         self.wrong_at_column(line_of(node), node.referenced.column() as usize, message.into(), hint);
     }
 
@@ -293,6 +339,7 @@ impl<'a> Reader<'a> {
         let mut schemas = Vec::new();
         let mut file_parts = (Vec::new(), 1, Vec::new(), Vec::new());
         let mut now = None;
+        let mut delegated = Delegated::default();
         for (key, value) in entries {
             match key.value.as_str() {
                 "schema" => schemas.extend(
@@ -310,9 +357,10 @@ impl<'a> Reader<'a> {
                 }
                 "assertions" => self.assertions(value, &mut file_parts.2),
                 "validation" => file_parts.3 = self.validation(value),
-                later if KEYS_LATER.contains(&later) => {
-                    self.wrong_node(key, format!("`{later}` is not supported yet"), None);
-                }
+                "delegations" => delegated.delegations = self.delegations(value),
+                "suspended" => delegated.suspended = self.suspended(value),
+                "max_lifetime" => delegated.lifetime_max = self.lifetime(key, value),
+                "max_depth" => delegated.depth_max = self.depth(key, value),
                 other => {
                     let message = format!("`{other}` is no key of a validation file");
                     self.wrong_node(key, message, near(other, KEYS));
@@ -330,15 +378,15 @@ impl<'a> Reader<'a> {
         if let Some((key, _)) = schemas.next() {
             self.wrong_node(key, "a second schema", Some("give `schema` or `schemaFile`".to_owned()));
         }
-        Some(ValidationFile { now, schema, relationships, relationships_line, asked, expected })
+        Some(ValidationFile { now, schema, relationships, relationships_line, delegated, asked, expected })
     }
 
     /// The value of a key that must be text; nothing where it is null.
-    fn text<'n>(&mut self, key: &Spanned<String>, value: &'n Spanned<Node>) -> Option<&'n str> {
+    pub(super) fn text<'n>(&mut self, key: &Spanned<String>, value: &'n Spanned<Node>) -> Option<&'n str> {
         match &value.value {
             Node::Text(text) => Some(text),
             Node::Null => None,
-            Node::List(_) | Node::Map(_) | Node::Other(_) => {
+            Node::List(_) | Node::Map(_) | Node::Bool(_) | Node::Number(_) | Node::Other(_) => {
                 let message = format!("`{}` must be text, this is {}", key.value, value.value.kind());
                 self.wrong_node(value, message, None);
                 None
@@ -346,7 +394,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn instant(&mut self, key: &Spanned<String>, value: &Spanned<Node>) -> Option<Timestamp> {
+    pub(super) fn instant(&mut self, key: &Spanned<String>, value: &Spanned<Node>) -> Option<Timestamp> {
         let text = self.text(key, value)?.trim();
         match text.parse() {
             Ok(instant) => Some(instant),
@@ -400,11 +448,14 @@ impl<'a> Reader<'a> {
             };
             let Some(items) = self.list_or_nothing(&key.value, items) else { continue };
             for item in items {
-                let Some(text) = self.item_text(item) else { continue };
-                if let Some(assertion) = self.assertion(item, text) {
+                let Some((checked, named)) = self.checked(item) else { continue };
+                let Node::Text(text) = &checked.value else { continue };
+                let text = text.trim();
+                if let Some(assertion) = self.assertion(checked, text) {
                     asked.push(Asked {
                         assertion,
                         expectation: *expectation,
+                        named,
                         text: text.to_owned(),
                         line: line_of(item),
                     });
@@ -413,20 +464,40 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One assertion's text; a mapping form comes later.
-    fn item_text<'n>(&mut self, item: &'n Spanned<Node>) -> Option<&'n str> {
-        match &item.value {
-            Node::Text(text) => Some(text.trim()),
-            Node::Map(_) => {
-                self.wrong_node(item, "an assertion with a reason is not supported yet", None);
-                None
-            }
-            Node::Null | Node::List(_) | Node::Other(_) => {
+    /// One assertion's text, and what its answer must name; a mapping has both.
+    fn checked<'n>(&mut self, item: &'n Spanned<Node>) -> Option<(&'n Spanned<Node>, Named)> {
+        let entries = match &item.value {
+            Node::Text(_) => return Some((item, Named::default())),
+            Node::Map(entries) => entries,
+            Node::Null | Node::List(_) | Node::Bool(_) | Node::Number(_) | Node::Other(_) => {
                 let message = format!("an assertion is text, this is {}", item.value.kind());
                 self.wrong_node(item, message, Some("such as `document:plan#view@user:rita`".to_owned()));
-                None
+                return None;
+            }
+        };
+        let (mut checked, mut named) = (None, Named::default());
+        for (key, value) in entries {
+            match key.value.as_str() {
+                "check" => checked = self.text(key, value).map(|_| value),
+                "reason" => {
+                    let text = self.text(key, value)?.trim();
+                    named.reason = DenyReason::ALL.into_iter().find(|reason| reason.as_str() == text);
+                    if named.reason.is_none() {
+                        let known: Vec<&str> = DenyReason::ALL.iter().map(|reason| reason.as_str()).collect();
+                        self.wrong_node(value, format!("`{text}` is no reason"), near(text, &known));
+                    }
+                }
+                "hop" => named.hop = self.count(key, value),
+                other => {
+                    let message = format!("`{other}` is no key of an assertion");
+                    self.wrong_node(key, message, near(other, &["check", "reason", "hop"]));
+                }
             }
         }
+        if checked.is_none() {
+            self.wrong_node(item, "an assertion without `check`", Some("give the question as `check`".to_owned()));
+        }
+        Some((checked?, named))
     }
 
     fn assertion(&mut self, item: &Spanned<Node>, text: &str) -> Option<Assertion> {
@@ -441,7 +512,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The line, and the byte within it, where a byte of a scalar's text stands, whatever form the scalar has.
-    fn place<T>(&self, node: &Spanned<T>, text: &str, offset: usize) -> (usize, usize) {
+    pub(super) fn place<T>(&self, node: &Spanned<T>, text: &str, offset: usize) -> (usize, usize) {
         let (line, column) = (line_of(node), (node.referenced.column() as usize).saturating_sub(1));
         let first = self.line_text(line);
         let at = first.char_indices().nth(column).map_or(first.len(), |(at, _)| at);
@@ -511,7 +582,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn map_or_nothing<'n>(
+    pub(super) fn map_or_nothing<'n>(
         &mut self,
         what: &str,
         node: &'n Spanned<Node>,
@@ -521,19 +592,19 @@ impl<'a> Reader<'a> {
             Node::Null => None,
             // SpiceDB's files write an empty block in either form.
             Node::List(items) if items.is_empty() => None,
-            Node::List(_) | Node::Text(_) | Node::Other(_) => {
+            Node::List(_) | Node::Text(_) | Node::Bool(_) | Node::Number(_) | Node::Other(_) => {
                 self.wrong_node(node, format!("`{what}` must be a mapping, this is {}", node.value.kind()), None);
                 None
             }
         }
     }
 
-    fn list_or_nothing<'n>(&mut self, what: &str, node: &'n Spanned<Node>) -> Option<&'n [Spanned<Node>]> {
+    pub(super) fn list_or_nothing<'n>(&mut self, what: &str, node: &'n Spanned<Node>) -> Option<&'n [Spanned<Node>]> {
         match &node.value {
             Node::List(items) => Some(items),
             Node::Null => None,
             Node::Map(entries) if entries.is_empty() => None,
-            Node::Map(_) | Node::Text(_) | Node::Other(_) => {
+            Node::Map(_) | Node::Text(_) | Node::Bool(_) | Node::Number(_) | Node::Other(_) => {
                 self.wrong_node(node, format!("`{what}` must be a list, this is {}", node.value.kind()), None);
                 None
             }
@@ -548,7 +619,7 @@ fn expected_hint() -> Option<String> {
     )
 }
 
-fn near(given: &str, known: &[&str]) -> Option<String> {
+pub(super) fn near(given: &str, known: &[&str]) -> Option<String> {
     let nearest = known.iter().min_by_key(|name| strsim::damerau_levenshtein(given, name))?;
     if strsim::damerau_levenshtein(given, nearest) <= 3 {
         return Some(format!("did you mean `{nearest}`?"));
@@ -623,21 +694,25 @@ validation: null
     }
 
     #[test]
-    fn what_comes_later_is_refused_with_its_place() {
-        let head = "schema: \"\"\n";
-        for key in KEYS_LATER {
-            let found = wrongs(&format!("{head}{key}: []\n"));
-            assert_eq!(found, [(2, 1, format!("`{key}` is not supported yet"))]);
+    fn an_assertion_may_name_its_reason() {
+        let head = "schema: \"\"\nassertions:\n  assertFalse:\n";
+        let file = parse(
+            "w",
+            &format!("{head}    - {{check: 'doc:1#view@agent:bot via d1', reason: OUT_OF_SCOPE, hop: 1}}\n"),
+        )
+        .unwrap();
+        let [asked] = file.asked.as_slice() else { panic!("one assertion") };
+        assert_eq!(asked.named, Named { reason: Some(DenyReason::OutOfScope), hop: Some(1) });
+        assert_eq!(asked.assertion.via.as_deref(), Some("d1"));
+        for (item, what) in [
+            ("{check: 'doc:1#view@user:x', reason: BORED}", "is no reason"),
+            ("{check: 'doc:1#view@user:x', hops: 1}", "no key of an assertion"),
+            ("{check: 'doc:1#view@user:x', hop: one}", "must be a number"),
+            ("{reason: SUSPENDED}", "without `check`"),
+        ] {
+            let found = wrongs(&format!("{head}    - {item}\n"));
+            assert!(found.len() == 1 && found[0].2.contains(what), "{item}: {found:?}");
         }
-        for words in ["via d1", "for user:rita"] {
-            let found = wrongs(&format!("{head}assertions:\n  assertTrue:\n    - 'doc:1#view@user:rita {words}'\n"));
-            assert_eq!((found.len(), found[0].0, found[0].1), (1, 4, 29));
-            assert!(found[0].2.contains("not supported yet"), "{found:?}");
-        }
-        let found =
-            wrongs(&format!("{head}assertions:\n  assertFalse:\n    - {{check: 'doc:1#view@user:x', reason: R}}\n"));
-        assert_eq!(found[0].0, 4);
-        assert!(found[0].2.contains("not supported yet"));
     }
 
     #[test]

@@ -6,10 +6,12 @@
 mod file;
 mod scalar;
 mod assertion;
+mod delegated;
 mod expected;
 mod record;
 mod world;
 
+use super::acting::denial_text;
 use super::exit::{Exit, Failure};
 use super::input::{Wrong, read_file, read_schema};
 use super::output::{Output, decision as coloured};
@@ -26,7 +28,7 @@ use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use world::{Refusal, Where, World};
+use world::{Decided, Refusal, Where, World};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,12 +50,18 @@ A validation file:
     assertFalse:
       - document:plan#edit@user:rita
       - 'document:plan#view@user:tom with {\"user_ip\": \"10.2.3.4\"} at 2027-05-01T00:00:00Z'
+      - {check: 'invoice:10#read@agent:bot via d1', reason: OUT_OF_SCOPE, hop: 1}
   now: 2027-01-01T00:00:00Z            # the world's clock (default: the present)
+  delegations:                         # in this order; `refused: REASON` where it must be
+    - {id: d1, from: user:rita, to: agent:bot, permissions: [read], within: [invoice:9],
+       expires: 2030-01-01T00:00:00Z, redelegate: 1}
+  suspended: [agent:rogue]
 
   validation:                          # all who have it, and by which tuples
     document:plan#view:
       - '[user:rita] is <document:plan#viewer>'
 
+After a question may stand `via ID`, `for ROOT`, `with {JSON}` and `at TIME`.
 SpiceDB's validation files are taken as they are. A `validation` block names
 every subject of every type; `[user:* - {user:tom}]` is everybody but tom, and
 `[user:rita[...]]` hangs on a condition. `--record` writes what holds now into
@@ -162,8 +170,8 @@ fn run_file(path: &Path, place: &Where, record: bool) -> Result<Report, Failure>
         Ok(schema) => schema,
         Err(wrongs) => return Ok(Report { wrongs, ..Report::default() }),
     };
-    let world = World::open(place, file.now, file.sets_time())?;
-    let wrongs = match load(&world, &schema, &name, &text, &file) {
+    let mut world = World::open(place, &file)?;
+    let wrongs = match load(&mut world, &schema, &name, &text, &file) {
         Ok(()) => {
             let mut report = ask(&world, &file)?;
             let outcome = if record {
@@ -358,7 +366,13 @@ fn placed(diagnostic: &SchemaDiagnostic, schema: &SchemaText, yaml: &str) -> Wro
     wrong(&schema.name, line, text, at, diagnostic.message.clone(), diagnostic.hint.clone())
 }
 
-fn load(world: &World, schema: &SchemaText, name: &str, yaml: &str, file: &ValidationFile) -> Result<(), Vec<Wrong>> {
+fn load(
+    world: &mut World,
+    schema: &SchemaText,
+    name: &str,
+    yaml: &str,
+    file: &ValidationFile,
+) -> Result<(), Vec<Wrong>> {
     let line_text = |line: usize| yaml.lines().nth(line.saturating_sub(1)).unwrap_or("");
     if let Err(refusal) = world.write_schema(&schema.text) {
         let errors: Vec<Wrong> = refusal
@@ -379,6 +393,19 @@ fn load(world: &World, schema: &SchemaText, name: &str, yaml: &str, file: &Valid
         let (line, column) = placed.map_or((file.relationships_line, 0), |placed| (placed.line, placed.at));
         return Err(vec![wrong(name, line, line_text(line), column.min(line_text(line).len()), message, hint)]);
     }
+    let refused = |line: usize, at: usize, Refusal { message, hint, .. }: Refusal| {
+        vec![wrong(name, line, line_text(line), at.min(line_text(line).len()), message, hint)]
+    };
+    for file::Placed { value, line, at } in &file.delegated.delegations {
+        if let Err(refusal) = world.delegate(value) {
+            return Err(refused(*line, *at, refusal));
+        }
+    }
+    for file::Placed { value, line, at } in &file.delegated.suspended {
+        if let Err(refusal) = world.suspend(value) {
+            return Err(refused(*line, *at, refusal));
+        }
+    }
     Ok(())
 }
 
@@ -395,9 +422,10 @@ fn ask(world: &World, file: &ValidationFile) -> Result<Report, Failure> {
     }
     for (asked, answer) in file.asked.iter().zip(answers) {
         let got = answer.map_err(|refusal| (refusal.message, refusal.reason));
-        if got.as_ref().is_ok_and(|decision| asked.expectation.met_by(*decision)) {
+        if got.as_ref().is_ok_and(|got| asked.met_by(got)) {
             continue;
         }
+        let got = got.map(|Decided { decision, denial: _ }| decision);
         let said = got.as_ref().ok().and_then(|_| world.said(&asked.assertion));
         let tried = match got {
             Ok(Decision::Deny) => world.tried(&asked.assertion),
@@ -444,7 +472,7 @@ fn print(path: &Path, report: &Report, output: &mut Output) -> Result<(), Failur
         output.line(wrong.rendered())?;
     }
     for unmet in &report.failures {
-        let Asked { line, text, expectation, .. } = &unmet.asked;
+        let Asked { line, text, expectation, named, .. } = &unmet.asked;
         output.line(format_args!("  {file}:{line}: {text}"))?;
         let got = match &unmet.got {
             Ok(decision) => coloured(*decision),
@@ -462,7 +490,7 @@ fn print(path: &Path, report: &Report, output: &mut Output) -> Result<(), Failur
             (None, []) => denied,
             (None, missing) => format!("{denied} (needs {})", missing.join(", ")),
         };
-        output.line(format_args!("    expected {}, got {got}{because}", expectation.words()))?;
+        output.line(format_args!("    expected {}{}, got {got}{because}", expectation.words(), named.words()))?;
         if let Some(found) = found {
             output.line(witness::tree(found, "      "))?;
         }

@@ -3,18 +3,24 @@
 //! INVARIANT: every file starts in an empty store, and what was started for it is gone when its world is dropped.
 
 use super::assertion::Assertion;
-use crate::api::client::{Ask, At, Checked, Client, ClientError, ListPage, Said, SubjectsOf, Under};
+use super::delegated::{Delegated, Deputed};
+use super::file::ValidationFile;
+use crate::api::client::{
+    Ask, At, Checked, Client, ClientError, ListPage, NewDelegation, Said, Saying, SubjectsOf, Under,
+};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::input::Parsed;
 use crate::cli::reach::connect;
 use crate::engine::{
-    self, Answer, CheckOptions, Clock as _, Collector, Engine, ListSubjects, Metadata, Options, SchemaDiagnostic,
-    Situation, SubjectRow, SystemClock, WriteSchema, WriteTuples,
+    self, Answer, CheckOptions, Clock as _, Collector, CreateDelegation, DelegationEnd, Engine, GetDelegation,
+    ListSubjects, Metadata, Options, RevokeDelegation, SchemaDiagnostic, Situation, SubjectRow, SuspendPrincipal,
+    SystemClock, WriteSchema, WriteTuples,
 };
 use crate::model::{
-    Acting, Cancel, Consistency, Decision, ExplainStep, Limits, Question, RelationTuple, Timestamp, TupleUpdate,
-    UpdateKind,
+    Acting, Cancel, Consistency, Decision, DelegationId, Denial, ExplainStep, Limits, ObjectRef, Question,
+    RelationTuple, SubjectRef, Timestamp, TupleUpdate, UpdateKind,
 };
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -28,6 +34,8 @@ pub enum Where {
 
 /// An empty store, a way to ask it, and its clock.
 pub struct World {
+    /// The file's delegations, by what it calls them. One that was refused is not there.
+    ids: HashMap<String, DelegationId>,
     /// By which everything is judged that names no time of its own; `None` leaves it to a running server.
     now: Option<Timestamp>,
     asked: Asked,
@@ -49,6 +57,13 @@ impl Drop for Server {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// An answer, as far as assertions are about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided {
+    pub decision: Decision,
+    pub denial: Option<Denial>,
 }
 
 /// Why something was not done.
@@ -85,9 +100,10 @@ impl From<ClientError> for Refusal {
 
 impl World {
     /// An empty one, whose clock stands at `now` or at the present, read once. A running server that already has a
-    /// schema is refused, and one that lets nobody set the time where `sets_time` says that the file does.
-    pub fn open(place: &Where, now: Option<Timestamp>, sets_time: bool) -> Result<World, Failure> {
-        let asked = Asked::open(place)?;
+    /// schema is refused, and one that lets nobody set the time where the file does so.
+    pub fn open(place: &Where, file: &ValidationFile) -> Result<World, Failure> {
+        let (now, sets_time) = (file.now, file.sets_time());
+        let asked = Asked::open(place, &file.delegated)?;
         let stands = now.unwrap_or_else(|| SystemClock.now());
         let now = match &asked {
             Asked::InProcess { .. } | Asked::Spawned { .. } => Some(stands),
@@ -97,7 +113,7 @@ impl World {
             }
             Asked::Running { .. } => None,
         };
-        Ok(World { now, asked })
+        Ok(World { ids: HashMap::new(), now, asked })
     }
 
     /// What everything is asked under that names nothing of its own.
@@ -150,20 +166,179 @@ impl World {
         Ok(())
     }
 
-    /// One answer for each assertion, in order. Those of the same context and time are asked together.
-    pub fn check(&self, assertions: &[&Assertion]) -> Vec<Result<Decision, Refusal>> {
+    /// Makes a delegation of the file, and revokes it where it says so; `Ok(false)` where it was refused as it must be.
+    pub fn delegate(&mut self, deputed: &Deputed) -> Result<bool, Refusal> {
+        let Deputed { name, parent, from, to, items, not_before, expires, redelegate, revoked, refused } = deputed;
+        let unknown = |what: String| Refusal {
+            hint: None,
+            field: None,
+            message: what,
+            reason: "NO_DELEGATION".into(),
+            diagnostics: Vec::new(),
+        };
+        let parent = match parent {
+            None => None,
+            Some(parent) => Some(*self.ids.get(parent).ok_or_else(|| unknown(format!("`{parent}` was refused")))?),
+        };
+        let delegator = match (from, parent) {
+            (Some(from), _) => from.clone(),
+            (None, Some(parent)) => self.delegate_of(&parent)?,
+            (None, None) => return Err(unknown("nobody gives it".to_owned())),
+        };
+        let new = NewDelegation {
+            parent,
+            not_before: *not_before,
+            redelegate: *redelegate,
+            clock: self.now,
+            ..NewDelegation::of(delegator, to.clone(), items.clone(), DelegationEnd::At(*expires))
+        };
+        let id = match (self.create(&new), refused) {
+            (Ok(id), None) => id,
+            (Ok(_), Some(reason)) => {
+                return Err(unknown(format!("it had to be refused with {}, and was made", reason.as_str())));
+            }
+            (Err(refusal), Some(reason)) if *refusal.reason == *reason.as_str() => return Ok(false),
+            (Err(refusal), Some(reason)) => {
+                let Refusal { message, reason: found, .. } = refusal;
+                return Err(unknown(format!("it had to be refused with {}, not {found}: {message}", reason.as_str())));
+            }
+            (Err(refusal), None) => return Err(refusal),
+        };
+        self.ids.insert(name.clone(), id);
+        if *revoked {
+            self.revoke(&id)?;
+        }
+        Ok(true)
+    }
+
+    fn create(&self, new: &NewDelegation) -> Result<DelegationId, Refusal> {
+        match &self.asked {
+            Asked::InProcess { engine, .. } => {
+                let NewDelegation {
+                    delegator,
+                    delegate,
+                    items,
+                    parent,
+                    not_before,
+                    end,
+                    redelegate,
+                    purpose,
+                    strict,
+                    idempotency_key: _,
+                    preconditions,
+                    metadata,
+                    clock,
+                } = new.clone();
+                let request = CreateDelegation {
+                    delegator,
+                    delegate,
+                    items,
+                    parent,
+                    not_before,
+                    end,
+                    redelegate,
+                    purpose,
+                    issued_by: String::new(),
+                    metadata,
+                    strict,
+                    idempotency_key: None,
+                    preconditions,
+                    clock,
+                };
+                Ok(engine.create_delegation(request, &Cancel::default())?.delegation.id)
+            }
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                Ok(client.create_delegation(new)?.delegation.id)
+            }
+        }
+    }
+
+    /// Who acts by a delegation, when that is one principal.
+    fn delegate_of(&self, id: &DelegationId) -> Result<ObjectRef, Refusal> {
+        let delegate = match &self.asked {
+            Asked::InProcess { engine, .. } => {
+                let request = GetDelegation { id: *id, consistency: Consistency::Newest, clock: self.now };
+                let read = engine.get_delegation(request, &Cancel::default())?;
+                read.chain.last().map(|seen| seen.delegation.delegate.clone())
+            }
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                let read = client.get_delegation(id, &At::Newest, self.now)?;
+                read.chain.last().map(|seen| seen.delegation.delegate.clone())
+            }
+        };
+        match delegate {
+            Some(SubjectRef::Object(object)) => Ok(object),
+            Some(SubjectRef::Userset(..) | SubjectRef::Wildcard(_)) | None => Err(Refusal {
+                hint: Some("say with `from` who gives it on".to_owned()),
+                field: None,
+                message: "the parent was given to a group, so `from` cannot be left out".to_owned(),
+                reason: "NO_DELEGATOR".into(),
+                diagnostics: Vec::new(),
+            }),
+        }
+    }
+
+    fn revoke(&self, id: &DelegationId) -> Result<(), Refusal> {
+        match &self.asked {
+            Asked::InProcess { engine, .. } => {
+                let request = RevokeDelegation {
+                    id: *id,
+                    reason: String::new(),
+                    preconditions: Vec::new(),
+                    metadata: Metadata::new(),
+                };
+                engine.revoke_delegation(request).map(drop).map_err(Refusal::from)
+            }
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                client.revoke_delegation(id, &Saying::default()).map(drop).map_err(Refusal::from)
+            }
+        }
+    }
+
+    /// Suspends a principal of the file.
+    pub fn suspend(&self, principal: &ObjectRef) -> Result<(), Refusal> {
+        match &self.asked {
+            Asked::InProcess { engine, .. } => {
+                let request = SuspendPrincipal {
+                    principal: principal.clone(),
+                    reason: String::new(),
+                    preconditions: Vec::new(),
+                    metadata: Metadata::new(),
+                };
+                engine.suspend_principal(request).map(drop).map_err(Refusal::from)
+            }
+            Asked::Spawned { client, .. } | Asked::Running { client } => {
+                client.suspend_principal(principal, &Saying::default()).map(drop).map_err(Refusal::from)
+            }
+        }
+    }
+
+    /// For whom an assertion asks. One by a delegation that was refused, or is of no file, asks by one that nobody made.
+    fn acting(&self, assertion: &Assertion) -> Acting {
+        const NOBODYS: DelegationId = DelegationId([0; 16]);
+        match (&assertion.via, &assertion.root) {
+            (None, None) => Acting::default(),
+            (None, Some(root)) => Acting::on_behalf_of(root.clone()),
+            (Some(name), root) => {
+                Acting { expect_root: root.clone(), ..Acting::via(self.ids.get(name).copied().unwrap_or(NOBODYS)) }
+            }
+        }
+    }
+
+    /// One answer for each assertion, in order. Those of the same context, time and chain are asked together.
+    pub fn check(&self, assertions: &[&Assertion]) -> Vec<Result<Decided, Refusal>> {
         let mut alike: Vec<Vec<usize>> = Vec::new();
         for (at, one) in assertions.iter().enumerate() {
             let same = |group: &&mut Vec<usize>| {
                 let first = group.first().and_then(|first| assertions.get(*first));
-                first.is_some_and(|first| first.context == one.context && first.at == one.at)
+                first.is_some_and(|first| Assertion { question: one.question.clone(), ..(*first).clone() } == **one)
             };
             match alike.iter_mut().find(same) {
                 Some(group) => group.push(at),
                 None => alike.push(vec![at]),
             }
         }
-        let mut answers: Vec<(usize, Result<Decision, Refusal>)> = Vec::with_capacity(assertions.len());
+        let mut answers: Vec<(usize, Result<Decided, Refusal>)> = Vec::with_capacity(assertions.len());
         for group in alike {
             for places in group.chunks(Limits::default().bulk_items_max) {
                 let together: Vec<&Assertion> = places.iter().filter_map(|at| assertions.get(*at).copied()).collect();
@@ -174,25 +349,25 @@ impl World {
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    /// All of one context and one time, and no more than one call takes.
-    fn check_together(&self, assertions: &[&Assertion]) -> Vec<Result<Decision, Refusal>> {
+    /// All asked under the same, and no more than one call takes.
+    fn check_together(&self, assertions: &[&Assertion]) -> Vec<Result<Decided, Refusal>> {
         let Some(first) = assertions.first() else { return Vec::new() };
         let questions: Vec<Question> = assertions.iter().map(|one| one.question.clone()).collect();
         let each = |refusal: Refusal| questions.iter().map(|_| Err(refusal.clone())).collect();
         match &self.asked {
             Asked::InProcess { engine, .. } => match engine.check_bulk(&questions, &self.options(first, false)) {
                 Ok(bulk) => {
-                    bulk.answers.into_iter().map(|answer| answer.map(|a| a.decision).map_err(Refusal::from)).collect()
+                    let decided = |answer: Answer| Decided { decision: answer.decision, denial: answer.denial };
+                    bulk.answers.into_iter().map(|answer| answer.map(decided).map_err(Refusal::from)).collect()
                 }
                 Err(error) => each(error.into()),
             },
             Asked::Spawned { client, .. } | Asked::Running { client } => {
                 match client.check_bulk_under(&questions, &self.ask(first, false)) {
-                    Ok(bulk) => bulk
-                        .answers
-                        .into_iter()
-                        .map(|answer| answer.map(|said| said.decision).map_err(Refusal::from))
-                        .collect(),
+                    Ok(bulk) => {
+                        let decided = |said: Said| Decided { decision: said.decision, denial: said.denial };
+                        bulk.answers.into_iter().map(|answer| answer.map(decided).map_err(Refusal::from)).collect()
+                    }
                     Err(error) => each(error.into()),
                 }
             }
@@ -200,15 +375,15 @@ impl World {
     }
 
     fn options(&self, assertion: &Assertion, explain: bool) -> CheckOptions {
-        let Assertion { question: _, context, at } = assertion;
+        let Assertion { question: _, via: _, root: _, context, at } = assertion;
         let situation = Situation { context: context.clone(), clock: at.or(self.now), ..Situation::default() };
-        CheckOptions { situation, explain, ..CheckOptions::default() }
+        CheckOptions { situation, acting: self.acting(assertion), explain, cancel: Cancel::default() }
     }
 
     fn ask(&self, assertion: &Assertion, explain: bool) -> Ask {
-        let Assertion { question: _, context, at } = assertion;
+        let Assertion { question: _, via: _, root: _, context, at } = assertion;
         let under = Under { context: context.clone(), clock: at.or(self.now), ..Under::default() };
-        Ask { under, explain, ..Ask::default() }
+        Ask { under, acting: self.acting(assertion), explain }
     }
 
     /// The schema as it stands, whole.
@@ -282,12 +457,13 @@ impl World {
         let (steps, truncated) = match &self.asked {
             Asked::InProcess { engine, .. } => {
                 let situation = self.options(assertion, false).situation;
-                let request = engine::Explain { question: question.clone(), acting: Acting::default(), situation };
+                let request = engine::Explain { question: question.clone(), acting: self.acting(assertion), situation };
                 let explained = engine.explain(&request, &Cancel::default()).ok()?;
                 (explained.steps, explained.truncated)
             }
             Asked::Spawned { client, .. } | Asked::Running { client } => {
-                let explained = client.explain(question, &Acting::default(), &self.ask(assertion, false).under).ok()?;
+                let explained =
+                    client.explain(question, &self.acting(assertion), &self.ask(assertion, false).under).ok()?;
                 (explained.steps, explained.truncated)
             }
         };
@@ -296,18 +472,23 @@ impl World {
 }
 
 impl Asked {
-    fn open(place: &Where) -> Result<Asked, Failure> {
+    fn open(place: &Where, delegated: &Delegated) -> Result<Asked, Failure> {
+        let Delegated { lifetime_max, depth_max, .. } = delegated;
         match place {
             Where::InProcess => {
                 let data = folder()?;
                 // As `serve --test-clock`: the world's clock is not this machine's.
-                let options = Options { test_clock: true, collector: Collector::Off, ..Options::at(data.path()) };
+                let mut options = Options { test_clock: true, collector: Collector::Off, ..Options::at(data.path()) };
+                options.delegation_lifetime_max = *lifetime_max;
+                if let Some(depth_max) = depth_max {
+                    options.limits.delegation_depth_max = *depth_max;
+                }
                 let engine = Box::new(Engine::open(options)?);
                 Ok(Asked::InProcess { engine, _data: data })
             }
             Where::Spawn => {
                 let data = folder()?;
-                let (server, address) = spawn(&data)?;
+                let (server, address) = spawn(&data, delegated)?;
                 Ok(Asked::Spawned { client: connect(&address)?, _server: server, _data: data })
             }
             Where::Running(address) => {
@@ -316,10 +497,33 @@ impl Asked {
                     return Err(Failure::new(Exit::Refused, format!("the server at `{address}` is not empty"))
                         .with_hint("each file needs an empty one: start it on a fresh folder, or use --server spawn"));
                 }
+                bounded_alike(&client, delegated)?;
                 Ok(Asked::Running { client })
             }
         }
     }
+}
+
+/// Refuses a running server whose bounds of delegations are not those that the file asks for.
+fn bounded_alike(client: &Client, delegated: &Delegated) -> Result<(), Failure> {
+    let Delegated { lifetime_max, depth_max, .. } = delegated;
+    let wanted = [
+        ("delegation_depth_max", depth_max.map(u64::from)),
+        ("delegation_lifetime_max_s", lifetime_max.map(|most| most.as_secs())),
+    ];
+    let limits = client.server_info()?.limits;
+    for (name, wanted) in wanted {
+        let found = limits.iter().find(|(limit, ..)| limit == name).map(|(_, value, _)| *value);
+        if wanted.is_some() && wanted != found {
+            let found = found.map_or_else(|| "none".to_owned(), |value| value.to_string());
+            let wanted = wanted.unwrap_or_default();
+            return Err(Failure::new(Exit::Refused, format!("the file needs {name} {wanted}, the server has {found}"))
+                .with_hint(
+                    "start it with --delegation-depth-max and --delegation-lifetime-max, or use --server spawn",
+                ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a server that would refuse every question of a file, before anything is written to it. An empty one has no
@@ -352,13 +556,19 @@ fn folder() -> Result<TempDir, Failure> {
 }
 
 /// Starts this very binary as a server on a free port and waits until it says that it is ready.
-fn spawn(data: &TempDir) -> Result<(Server, String), Failure> {
+fn spawn(data: &TempDir, delegated: &Delegated) -> Result<(Server, String), Failure> {
     let cannot = |what: &dyn std::fmt::Display| Failure::new(Exit::Refused, format!("cannot start a server: {what}"));
     let binary = std::env::current_exe().map_err(|error| cannot(&error))?;
     let mut command = Command::new(binary);
     command
         .args(["--json", "serve", "--test-clock", "--listen", "127.0.0.1:0", "--data"])
         .arg(data.path().join("data"));
+    if let Some(depth_max) = delegated.depth_max {
+        command.args(["--delegation-depth-max", &depth_max.to_string()]);
+    }
+    if let Some(lifetime_max) = delegated.lifetime_max {
+        command.args(["--delegation-lifetime-max", &format!("{}s", lifetime_max.as_secs())]);
+    }
     // Not that its clock is one for tests: it is meant to be.
     command.env("PROCURA_LOG", "error").stdin(Stdio::null()).stdout(Stdio::piped());
     let mut server = Server(command.spawn().map_err(|error| cannot(&error))?);
