@@ -12,8 +12,9 @@ use super::status::{Failure, HINT};
 use super::stream::{Told, told, within};
 use super::wire;
 use crate::engine::{
-    ExcludedSubject, ListPermissions, ListResources, ListSubjects, PermissionRow, PermissionsListed, ResourceLister,
-    ResourceRow, SubjectLister, SubjectRow,
+    BlastRadius, DelegateLister, DelegateRow, ExcludedSubject, ListDelegates, ListPermissions, ListResources,
+    ListSubjects, PermissionRow, PermissionsListed, RadiusLister, ReachedRow, ResourceLister, ResourceRow,
+    SubjectLister, SubjectRow,
 };
 use crate::model::{Cancel, ObjectRef, RelationName};
 use prost::Message;
@@ -57,11 +58,6 @@ impl Pages for SubjectLister {
     type Message = wire::ListSubjectsResponse;
 
     fn page(&mut self, rows_max: usize, cancel: &Cancel) -> Result<Vec<Self::Message>, Failure> {
-        let to_exclusion = |ExcludedSubject { subject, decision, missing_fields }| wire::ExcludedSubject {
-            subject: Some((&subject).into()),
-            decision: wire::Decision::from(decision).into(),
-            missing_context: missing_fields,
-        };
         let to_message = |SubjectRow { subject, decision, missing_fields, exclusions, relations, cursor }| {
             let to_member = |(object, member): (ObjectRef, RelationName)| wire::WitnessMember {
                 object: Some((&object).into()),
@@ -77,11 +73,79 @@ impl Pages for SubjectLister {
                     exclusions: exclusions.into_iter().map(to_exclusion).collect(),
                     relations: relations.into_iter().map(to_member).collect(),
                     cursor,
+                    chain: Vec::new(),
                 }),
             }
         };
         Ok(self.next_page(rows_max, cancel)?.into_iter().map(to_message).collect())
     }
+}
+
+impl Pages for DelegateLister {
+    type Message = wire::ListSubjectsResponse;
+
+    fn page(&mut self, rows_max: usize, cancel: &Cancel) -> Result<Vec<Self::Message>, Failure> {
+        let to_message =
+            |DelegateRow { subject, chain, decision, missing, exclusions, cursor }| wire::ListSubjectsResponse {
+                listed_at: None,
+                historical: false,
+                row: Some(wire::SubjectRow {
+                    subject: Some((&subject).into()),
+                    decision: wire::Decision::from(decision).into(),
+                    missing_context: missing,
+                    exclusions: exclusions.into_iter().map(to_exclusion).collect(),
+                    relations: Vec::new(),
+                    cursor,
+                    chain: to_chain(chain),
+                }),
+            };
+        Ok(self.next_page(rows_max, cancel)?.into_iter().map(to_message).collect())
+    }
+}
+
+impl Pages for RadiusLister {
+    type Message = wire::BlastRadiusResponse;
+
+    fn page(&mut self, rows_max: usize, cancel: &Cancel) -> Result<Vec<Self::Message>, Failure> {
+        let to_message = |ReachedRow { chain, permission, object, decision, missing }| wire::BlastRadiusResponse {
+            listed_at: None,
+            row: Some(wire::ReachedRow {
+                chain: to_chain(chain),
+                permission: permission.to_string(),
+                object: Some((&object).into()),
+                decision: wire::Decision::from(decision).into(),
+                missing_context: missing,
+            }),
+        };
+        Ok(self.next_page(rows_max, cancel)?.into_iter().map(to_message).collect())
+    }
+}
+
+fn to_exclusion(ExcludedSubject { subject, decision, missing_fields }: ExcludedSubject) -> wire::ExcludedSubject {
+    wire::ExcludedSubject {
+        subject: Some((&subject).into()),
+        decision: wire::Decision::from(decision).into(),
+        missing_context: missing_fields,
+    }
+}
+
+pub(super) async fn blast_radius(
+    desk: &Arc<Desk>,
+    request: Request<wire::BlastRadiusRequest>,
+) -> Result<Told<wire::BlastRadiusResponse>, Failure> {
+    let deadline = deadline(&request)?;
+    let wire::BlastRadiusRequest { consistency, principal, context, contextual_tuples, clock } = request.into_inner();
+    let asked = BlastRadius {
+        principal: convert::object(convert::field("principal"), principal)?,
+        situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
+    };
+    let opened = desk.run(Lane::Read, move |engine, cancel| {
+        let lister = engine.blast_radius(asked, cancel)?;
+        let listed_at = Some(engine.token(lister.revision()).into());
+        Ok((lister, wire::BlastRadiusResponse { listed_at, row: None }))
+    });
+    let (lister, first) = opened.await?;
+    Ok(listing(desk, deadline, first, lister, None))
 }
 
 pub(super) async fn resources(
@@ -143,6 +207,7 @@ pub(super) async fn subjects(
         contextual_tuples,
         clock,
         within,
+        through_delegations,
     } = request.into_inner();
     let limit = convert::row_limit(limit, desk.limits())?;
     let asked = ListSubjects {
@@ -155,6 +220,16 @@ pub(super) async fn subjects(
         situation: convert::situation(consistency, context, contextual_tuples, clock, desk.limits())?,
         cursor: convert::not_empty("cursor", cursor)?,
     };
+    if through_delegations {
+        let asked = delegates(asked)?;
+        let opened = desk.run(Lane::Read, move |engine, cancel| {
+            let lister = engine.list_delegates(asked, cancel)?;
+            let listed_at = Some(engine.token(lister.revision()).into());
+            Ok((lister, wire::ListSubjectsResponse { listed_at, historical: false, row: None }))
+        });
+        let (lister, first) = opened.await?;
+        return Ok(listing(desk, deadline, first, lister, limit));
+    }
     let opened = desk.run(Lane::Read, move |engine, cancel| {
         let lister = engine.list_subjects(asked, cancel)?;
         let first = wire::ListSubjectsResponse {
@@ -166,6 +241,25 @@ pub(super) async fn subjects(
     });
     let (lister, first) = opened.await?;
     Ok(listing(desk, deadline, first, lister, limit))
+}
+
+/// The same of those who act by a delegation, who are plain objects, wherever they are.
+fn delegates(asked: ListSubjects) -> Result<ListDelegates, Failure> {
+    let ListSubjects { object, permission, subject_type, subject_relation, with_relations, within, situation, cursor } =
+        asked;
+    let not_with = |field: &'static str, value: String| {
+        Err(convert::field(field).invalid(value, "means nothing together with `through_delegations`").into())
+    };
+    if let Some(relation) = subject_relation {
+        return not_with("subject_relation", relation.to_string());
+    }
+    if let Some(root) = within {
+        return not_with("within", root.to_string());
+    }
+    if with_relations {
+        return not_with("with_relations", "true".to_owned());
+    }
+    Ok(ListDelegates { object, permission, subject_type, situation, cursor })
 }
 
 pub(super) async fn permissions(

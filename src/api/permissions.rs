@@ -107,6 +107,15 @@ impl PermissionService for Permissions {
         Ok(Response::new(lists::subjects(&self.0, request).await?))
     }
 
+    type BlastRadiusStream = Told<wire::BlastRadiusResponse>;
+
+    async fn blast_radius(
+        &self,
+        request: Request<wire::BlastRadiusRequest>,
+    ) -> Result<Response<Self::BlastRadiusStream>, Status> {
+        Ok(Response::new(lists::blast_radius(&self.0, request).await?))
+    }
+
     async fn list_permissions(
         &self,
         request: Request<wire::ListPermissionsRequest>,

@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::output::{Output, decision as coloured};
 use super::reach::{Given, Server, When, note_context, note_within};
 use crate::api::client::{Client, ListPage, Listed, ResourcesOf, SubjectsOf, Under};
-use crate::engine::{ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
+use crate::engine::{DelegateRow, ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
 use crate::model::{Decision, Limits, ObjectRef, RelationName, SubjectRef, TypeName};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -67,6 +67,8 @@ Examples:
   procura list subjects 'project:alpha#edit@user'          the same
   procura list subjects project:alpha edit 'group#member'
   procura list subjects project:alpha edit user --relations
+  procura list subjects project:alpha edit user --within org:acme
+  procura list subjects invoice:9 read agent --through-delegations
   procura list subjects project:alpha edit user --json
 
 `user:* - {user:tom}` is everybody but tom. It stands first; subjects that a
@@ -86,6 +88,12 @@ pub struct Subjects {
     /// Name the relations whose tuples name each subject
     #[arg(long)]
     relations: bool,
+    /// TYPE:ID: only subjects that are this object or beneath it, by the schema's `parent` relations
+    #[arg(long, value_name = "OBJECT")]
+    within: Option<String>,
+    /// Who may do it for another, each with the delegation, instead of who may do it directly
+    #[arg(long, conflicts_with_all = ["relations", "within"])]
+    through_delegations: bool,
     #[command(flatten)]
     part: Part,
     #[command(flatten)]
@@ -201,19 +209,31 @@ impl Subjects {
                 (type_name("SUBJECT_TYPE", subject_type)?, Some(relation("SUBJECT_TYPE", name)?))
             }
         };
-        let asked = SubjectsOf {
-            object: parsed("OBJECT", object)?,
-            permission: relation("PERMISSION", permission)?,
-            subject_type,
-            subject_relation,
-            with_relations: self.relations,
-            within: None,
-        };
+        let (object, permission) = (parsed("OBJECT", object)?, relation("PERMISSION", permission)?);
+        let within = self.within.as_deref().map(|root| parsed("--within", root)).transpose()?;
         let under = self.given.under(&self.when)?;
         let client = self.server.connect()?;
         note_context(&client, &under, output);
         let mut printing = Printing::new(output, self.part.limit);
         let page = self.part.page(under);
+        if self.through_delegations {
+            if subject_relation.is_some() {
+                return Err(Failure::usage("who acts by a delegation is a plain object: give its type alone"));
+            }
+            let listed = client.list_delegates((&object, &permission, &subject_type), page, &mut |row| {
+                printing.row(&row.cursor, |output| {
+                    if output.is_json() {
+                        output.value(&json_of_delegate(&row))
+                    } else {
+                        output.line(delegate_line(&row))
+                    }
+                })
+            })?;
+            historical(&listed, printing.end()?);
+            return Ok(Exit::Success);
+        }
+        let asked =
+            SubjectsOf { object, permission, subject_type, subject_relation, with_relations: self.relations, within };
         let listed = client.list_subjects(&asked, page, &mut |row| {
             printing.row(&row.cursor, |output| {
                 if output.is_json() { output.value(&json_of_subject(&row)) } else { output.line(subject_line(&row)) }
@@ -364,11 +384,7 @@ fn subject_line(row: &SubjectRow) -> String {
 
 fn json_of_subject(row: &SubjectRow) -> Value {
     let SubjectRow { subject, decision, missing_fields, exclusions, relations, cursor } = row;
-    let excluded = |one: &ExcludedSubject| {
-        let ExcludedSubject { subject, decision, missing_fields } = one;
-        json!({"subject": subject.to_string(), "decision": decision.as_str(), "missing_context": missing_fields})
-    };
-    let exclusions: Vec<Value> = exclusions.iter().map(excluded).collect();
+    let exclusions: Vec<Value> = exclusions.iter().map(json_of_excluded).collect();
     let relations: Vec<String> = relations.iter().map(|(object, name)| format!("{object}#{name}")).collect();
     json!({
         "subject": subject.to_string(),
@@ -378,6 +394,31 @@ fn json_of_subject(row: &SubjectRow) -> Value {
         "relations": relations,
         "cursor": cursor,
     })
+}
+
+fn delegate_line(row: &DelegateRow) -> String {
+    let DelegateRow { subject, chain, decision, missing, exclusions, cursor: _ } = row;
+    let excluded: Vec<String> = exclusions.iter().map(|one| one.subject.to_string()).collect();
+    let minus = if excluded.is_empty() { String::new() } else { format!(" - {{{}}}", excluded.join(", ")) };
+    format!("{subject}{minus}{}  for {}", condition(*decision, missing), chain_text(chain))
+}
+
+fn json_of_delegate(row: &DelegateRow) -> Value {
+    let DelegateRow { subject, chain, decision, missing, exclusions, cursor } = row;
+    let mut json = json!({
+        "subject": subject.to_string(),
+        "decision": decision.as_str(),
+        "missing_context": missing,
+        "exclusions": exclusions.iter().map(json_of_excluded).collect::<Vec<Value>>(),
+        "cursor": cursor,
+    });
+    add_json(&mut json, None, chain);
+    json
+}
+
+fn json_of_excluded(one: &ExcludedSubject) -> Value {
+    let ExcludedSubject { subject, decision, missing_fields } = one;
+    json!({"subject": subject.to_string(), "decision": decision.as_str(), "missing_context": missing_fields})
 }
 
 /// Three arguments, or the same in one as a question is written. It is unambiguous: ids hold `@` but never `#`.

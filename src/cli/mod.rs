@@ -4,6 +4,7 @@
 //! know about them; `--json` makes both machine-readable; the exit code alone tells the outcome (see `exit`).
 
 mod acting;
+mod blast_radius;
 mod check;
 mod delegation;
 mod exit;
@@ -84,6 +85,7 @@ enum Command {
     Delegation(delegation::Delegate),
     #[command(subcommand)]
     Principal(principal::Principal),
+    BlastRadius(blast_radius::BlastRadius),
     Test(test::Test),
     Info(info::Info),
     Verify(verify::Verify),
@@ -148,6 +150,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Explain(explain) => explain.run(output),
         Command::Expand(expand) => expand.run(output),
         Command::List(list) => list.run(output),
+        Command::BlastRadius(radius) => radius.run(output),
         Command::Delegation(delegation) => delegation.run(output),
         Command::Principal(principal) => principal.run(output),
         Command::Test(test) => test.run(output),

@@ -276,7 +276,7 @@ impl Delete {
             note_within(&client, &At::Newest, root, filter.object_type.as_ref(), output);
         }
         let deleted = client.delete_tuples_under(&filter, &deletion)?;
-        let may_be_more = limit == Some(deleted.count);
+        let may_be_more = deleted.more;
         if output.is_json() {
             output.value(&json!({
                 "deleted": deleted.count,

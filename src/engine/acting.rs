@@ -4,10 +4,10 @@
 //! INVARIANT: a question names for whom, and then only that chain or that root counts; or it names nobody, and then no
 //! delegation is looked at. What a chain allows is worked out in `effect`.
 
+use super::Error;
 use super::chains::chain_of;
 use super::resolve::{Resolver, refused};
 use super::situation::{Situation, Standing};
-use super::{Engine, Error};
 use crate::delegation::Chain;
 use crate::graph::View;
 use crate::model::{
@@ -116,14 +116,7 @@ impl Actor {
 impl Taken {
     /// The chain as answers show it.
     pub(super) fn shown(&self) -> Vec<ChainLink> {
-        let links = self.chain.delegations();
-        links
-            .map(|Delegation { id, delegator, delegate, .. }| ChainLink {
-                delegation: *id,
-                delegator: delegator.clone(),
-                delegate: delegate.clone(),
-            })
-            .collect()
+        self.chain.delegations().map(ChainLink::from).collect()
     }
 }
 
@@ -141,6 +134,11 @@ pub(super) fn judge_acting(acting: &Acting, situation: &Situation) -> Result<(),
         }
         return Ok(());
     }
+    refuse_exact(situation)
+}
+
+/// Acting for another is judged at the newest revision.
+pub(super) fn refuse_exact(situation: &Situation) -> Result<(), Error> {
     match situation.consistency {
         Consistency::Newest | Consistency::AtLeastAsFresh(_) => Ok(()),
         Consistency::AtExactSnapshot(_) => {
@@ -168,10 +166,9 @@ pub(super) fn scope(acting: &Acting) -> String {
     scope
 }
 
-impl Engine {
+impl Authority {
     /// Finds out for whom `subject` asks. Reading delegations and judging their links is taken from `budget`.
-    pub(super) fn authority(
-        &self,
+    pub(super) fn of(
         standing: &Standing,
         resolver: &mut Resolver<'_>,
         (subject, acting): (&SubjectRef, &Acting),
@@ -212,7 +209,7 @@ impl Engine {
             let message = "who acts for another is a plain object, never a userset";
             return Err(Error::invalid("subject", &subject.to_string(), message));
         };
-        let mut taking = Taking { engine: self, standing, acting, caller: principal, context, links: HashMap::new() };
+        let mut taking = Taking { standing, acting, caller: principal, context, links: HashMap::new() };
         let (chains, others_until) = match (id, &acting.mandate) {
             (Some(id), _) => {
                 let chain = chain_of(standing.view.snapshot(), id)?;
@@ -236,7 +233,6 @@ impl Engine {
 
 /// Taking the chains that count.
 struct Taking<'a> {
-    engine: &'a Engine,
     standing: &'a Standing,
     acting: &'a Acting,
     caller: &'a ObjectRef,
@@ -317,37 +313,33 @@ impl Taking<'_> {
         if let Some(known) = self.links.get(&key) {
             return Ok(known.clone());
         }
-        let value = self.engine.delegate_has(self.standing, resolver, (actor, delegate), self.context, budget)?;
+        let value = delegate_has(self.standing, resolver, (actor, delegate), self.context, budget)?;
         self.links.insert(key, value.clone());
         Ok(value)
     }
 }
 
-impl Engine {
-    /// Whether a principal is this delegate, or in it, at the state a request stands at.
-    pub(super) fn delegate_has(
-        &self,
-        standing: &Standing,
-        resolver: &mut Resolver<'_>,
-        (actor, delegate): (&ObjectRef, &SubjectRef),
-        context: &Context,
-        budget: &mut Budget,
-    ) -> Result<Value, Error> {
-        let (group, relation) = match delegate {
-            SubjectRef::Object(object) => {
-                return Ok(Value::of(if actor == object { Membership::Member } else { Membership::Not }));
-            }
-            SubjectRef::Userset(group, relation) => (group, relation),
-            SubjectRef::Wildcard(_) => return Ok(Value::of(Membership::Not)),
-        };
-        // What the schema lacks has no members.
-        let (Some(subject), Some(node)) = (resolver.known_principal(actor)?, resolver.known_node(group, relation)?)
-        else {
-            return Ok(Value::of(Membership::Not));
-        };
-        let Standing { in_force, view, .. } = standing;
-        own(&in_force.plan, view, Asked { node, subject }, context, resolver, budget)
-    }
+/// Whether a principal is this delegate, or in it, at the state a request stands at.
+pub(super) fn delegate_has(
+    standing: &Standing,
+    resolver: &mut Resolver<'_>,
+    (actor, delegate): (&ObjectRef, &SubjectRef),
+    context: &Context,
+    budget: &mut Budget,
+) -> Result<Value, Error> {
+    let (group, relation) = match delegate {
+        SubjectRef::Object(object) => {
+            return Ok(Value::of(if actor == object { Membership::Member } else { Membership::Not }));
+        }
+        SubjectRef::Userset(group, relation) => (group, relation),
+        SubjectRef::Wildcard(_) => return Ok(Value::of(Membership::Not)),
+    };
+    // What the schema lacks has no members.
+    let (Some(subject), Some(node)) = (resolver.known_principal(actor)?, resolver.known_node(group, relation)?) else {
+        return Ok(Value::of(Membership::Not));
+    };
+    let Standing { in_force, view, .. } = standing;
+    own(&in_force.plan, view, Asked { node, subject }, context, resolver, budget)
 }
 
 /// The ordinary check, as a value to be combined.

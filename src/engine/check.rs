@@ -108,7 +108,7 @@ impl Engine {
                 let node = resolver.asked_node(&question.object, &question.permission)?;
                 let asking = (subject, acting);
                 let keeping = (context, Keep::Nothing);
-                let mut authority = self.authority(standing, &mut resolver, asking, keeping, &mut budget)?;
+                let mut authority = Authority::of(standing, &mut resolver, asking, keeping, &mut budget)?;
                 let here = Here { in_force, view, resolver: &resolver, context };
                 (authority.judge(here, node, &mut budget, *explain)?, resolver)
             }
@@ -119,7 +119,7 @@ impl Engine {
                         let mut resolver = Resolver::again(&self.store, in_force, transient);
                         let asking = (subject, acting);
                         let keeping = (context, Keep::Nothing);
-                        let authority = self.authority(standing, &mut resolver, asking, keeping, &mut budget)?;
+                        let authority = Authority::of(standing, &mut resolver, asking, keeping, &mut budget)?;
                         unknown.insert((authority, resolver.into_transient()))
                     }
                 };

@@ -4,6 +4,7 @@
 //! INVARIANT: an idempotency key answers with what was made under it, before anything else is judged. Whoever delegates
 //! more than it has is told, and no check is spared by that: what counts is the intersection at each use.
 
+use super::acting::delegate_has;
 use super::asked_scope::{AskedItem, bounded, freeze, judge_principal, refusal_of, refused_by_law};
 use super::chains::chain_of;
 use super::resolve::{Resolver, refused};
@@ -227,7 +228,7 @@ impl Engine {
     ) -> Result<Membership, Error> {
         let mut resolver = Resolver::again(&self.store, &standing.in_force, &standing.transient);
         let mut budget = Budget::new(&self.limits, cancel.clone());
-        let found = self.delegate_has(standing, &mut resolver, (who, delegate), &Metadata::new(), &mut budget)?;
+        let found = delegate_has(standing, &mut resolver, (who, delegate), &Metadata::new(), &mut budget)?;
         found.fault.map_or(Ok(found.membership), Err)
     }
 

@@ -4,7 +4,7 @@
 //! INVARIANT: the decision is Check's, found by the same call, and it fails where Check fails. What comes after it may be
 //! cut short, and says so, but changes nothing of it.
 
-use super::acting::{Form, Keep, judge_acting};
+use super::acting::{Authority, Form, Keep, judge_acting};
 use super::check::decided;
 use super::effect::{Here, Judged};
 use super::explain_chain::ExplainedChain;
@@ -74,7 +74,7 @@ impl Engine {
         let node = resolver.asked_node(&question.object, &question.permission)?;
         let asking = (&question.subject, acting);
         let keeping = (context, Keep::Nothing);
-        let mut authority = self.authority(&standing, &mut resolver, asking, keeping, &mut budget)?;
+        let mut authority = Authority::of(&standing, &mut resolver, asking, keeping, &mut budget)?;
         if let Form::Own { is_suspended: false } = authority.form {
             let asked = Asked { node, subject: authority.caller };
             return self.explain_at(&standing, &resolver, (question, asked), context, cancel);

@@ -1,7 +1,7 @@
 //! ListPermissions: what may this subject do here? Every relation and permission of the object's definition, in the
 //! schema's order, each with what Check says of it, all at one revision.
 
-use super::acting::{Keep, judge_acting};
+use super::acting::{Authority, Keep, judge_acting};
 use super::check::decided;
 use super::effect::{Here, Judged};
 use super::resolve::{Resolver, refused};
@@ -61,7 +61,7 @@ impl Engine {
             .map_err(|refusal| refused(&refusal, "object.type"))?;
         let mut budget = Budget::new(&self.limits, cancel.clone());
         let keeping = (context, Keep::Answers);
-        let mut authority = self.authority(&standing, &mut resolver, (subject, acting), keeping, &mut budget)?;
+        let mut authority = Authority::of(&standing, &mut resolver, (subject, acting), keeping, &mut budget)?;
         let mut rows = Vec::with_capacity(definition.members.len());
         for member in &definition.members {
             let node = resolver.asked_node(object, member.name())?;

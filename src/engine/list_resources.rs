@@ -16,8 +16,8 @@ use super::situation::{Situation, Standing};
 use super::{Engine, Error};
 use crate::graph::View;
 use crate::model::{
-    Acting, Cancel, ChainLink, Context, Decision, Denial, MemberNum, Membership, ObjectNum, ObjectRef, RelationName,
-    Revision, SubjectRef, TypeName, TypeNum,
+    Acting, Cancel, ChainLink, ConsistencyToken, Context, Decision, Denial, Limits, MemberNum, Membership, ObjectNum,
+    ObjectRef, RelationName, Revision, SubjectRef, TypeName, TypeNum,
 };
 use crate::store::Store;
 use crate::walk::{Beneath, Budget, Node, resources_reached};
@@ -80,14 +80,26 @@ impl Engine {
     /// Opens a list. The cursor of another list, another database or a later revision is refused; so is a wildcard as
     /// the subject.
     pub fn list_resources(&self, request: ListResources, cancel: &Cancel) -> Result<ResourceLister, Error> {
+        judge_acting(&request.acting, &request.situation)?;
+        let standing = self.stand(&request.situation, cancel)?;
+        ResourceLister::open((&self.store, &self.limits), &standing, request, cancel)
+    }
+}
+
+impl ResourceLister {
+    /// Opens a list where a request stands.
+    pub(super) fn open(
+        (store, limits): (&Arc<Store>, &Limits),
+        standing: &Standing,
+        request: ListResources,
+        cancel: &Cancel,
+    ) -> Result<ResourceLister, Error> {
         let ListResources { object_type, permission, subject, acting, within, situation, cursor } = request;
-        judge_acting(&acting, &situation)?;
-        let standing = self.stand(&situation, cancel)?;
-        let mut budget = Budget::new(&self.limits, cancel.clone());
-        let mut resolver = Resolver::again(&self.store, &standing.in_force, &standing.transient);
+        let mut budget = Budget::new(limits, cancel.clone());
+        let mut resolver = Resolver::again(store, &standing.in_force, &standing.transient);
         let (of, target) = resolver.asked_member(&object_type, "object_type", &permission, "permission")?;
         let keeping = (&situation.context, Keep::Answers);
-        let authority = self.authority(&standing, &mut resolver, (&subject, &acting), keeping, &mut budget)?;
+        let authority = Authority::of(standing, &mut resolver, (&subject, &acting), keeping, &mut budget)?;
         let revision = standing.revision();
         let mut scope = format!("resources {object_type}#{permission}@{subject}");
         let within = match &within {
@@ -99,21 +111,25 @@ impl Engine {
         };
         scope.push_str(&acting::scope(&acting));
         scope.push_str(&situation.scope());
-        let seal = CursorSeal::new(self.token(revision), &scope);
+        let seal = CursorSeal::new(
+            ConsistencyToken { database: store.database(), incarnation: store.incarnation(), revision },
+            &scope,
+        );
         let after = cursor.as_ref().map(|text| seal.open(text, revision)).transpose()?;
         let order = ListOrder::new(&resolver, standing.view.snapshot(), of, after)?;
         let transient = resolver.into_transient();
         let Standing { in_force, view, newest: _, historical, transient: _ } = standing;
+        let (in_force, view) = (in_force.clone(), view.clone());
         // Whatever it may do for another, it may do itself.
         let caller = authority.caller;
         let mut reached = resources_reached(&in_force.plan, &view, target, caller, order.passed(), &mut budget)?;
         reached.retain(|number| order.is_ahead(*number));
         reached.sort_unstable_by_key(|number| order.place(*number));
         Ok(ResourceLister {
-            store: self.store.clone(),
+            store: store.clone(),
             in_force,
             view,
-            historical,
+            historical: *historical,
             of,
             target,
             transient,
@@ -127,9 +143,7 @@ impl Engine {
             seal,
         })
     }
-}
 
-impl ResourceLister {
     /// The revision that is asked.
     #[must_use]
     pub fn revision(&self) -> Revision {

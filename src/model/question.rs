@@ -1,6 +1,6 @@
 //! What is asked, what the walk finds, and what the engine says.
 
-use super::{DelegationId, DenyReason, ObjectRef, RelationName, RelationTuple, SubjectRef};
+use super::{Delegation, DelegationId, DenyReason, ObjectRef, RelationName, RelationTuple, SubjectRef};
 
 /// Does `subject` have `permission` on `object`?
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
@@ -81,6 +81,12 @@ pub enum Decision {
     Deny,
     /// Context that was not given could still decide it either way.
     Conditional,
+}
+
+impl From<&Delegation> for ChainLink {
+    fn from(of: &Delegation) -> ChainLink {
+        ChainLink { delegation: of.id, delegator: of.delegator.clone(), delegate: of.delegate.clone() }
+    }
 }
 
 impl Acting {

@@ -218,6 +218,33 @@ impl Snapshot {
         })
     }
 
+    /// Every userset that anything was ever delegated to, each once, in the order of its text.
+    pub fn userset_delegates(
+        &self,
+        mut each: impl FnMut(SubjectRef) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let end = after_prefix(&[Index::Delegate as u8]);
+        let mut from = vec![Index::Delegate as u8];
+        // Bounded: each turn goes on behind the delegate it found.
+        loop {
+            let mut found = None;
+            self.range(self.families().delegation_index, &from, &end, |key, _| {
+                found = Some(key.to_vec());
+                Ok(ControlFlow::Break(()))
+            })?;
+            let Some(key) = found else { return Ok(()) };
+            let text = key.get(1..).and_then(|rest| rest.split(|byte| *byte == 0).next()).unwrap_or_default();
+            let delegate = std::str::from_utf8(text).ok().and_then(|text| text.parse::<SubjectRef>().ok());
+            let delegate = delegate.ok_or_else(|| Error::Corrupt("a delegate in an index".to_owned()))?;
+            from = after_prefix(&DelegationsBy::Delegate(&delegate).prefix());
+            if let SubjectRef::Userset(..) = &delegate
+                && each(delegate)?.is_break()
+            {
+                return Ok(());
+            }
+        }
+    }
+
     fn indexed(&self, key: &[u8]) -> Result<Arc<Delegation>, Error> {
         let number = number_of(key)?;
         let record = self.delegation_by_number(number)?;

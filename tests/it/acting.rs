@@ -23,7 +23,7 @@ use procura::model::{
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const WORLDS_PER_BATCH: u64 = 12;
-const DELEGATIONS_PER_WORLD: usize = 14;
+const DELEGATIONS_PER_WORLD: usize = 16;
 /// At which delegations begin and end, and questions are asked: there, and one nanosecond beside.
 const INSTANTS: [Instant; 8] = [
     START,
@@ -63,6 +63,8 @@ struct Deputies {
     world: World,
     delegations: Vec<Held>,
     suspended: BTreeSet<O>,
+    /// What each object may do itself at the start, given nothing, so that delegations are mostly of something.
+    may: Vec<BTreeSet<(O, M)>>,
 }
 
 /// What is due: a decision, or an error, or either; and what is named.
@@ -355,6 +357,33 @@ impl Deputies {
         }
     }
 
+    /// An item that covers something that all of these may do, if there is anything.
+    fn likely_item(&self, rng: &mut Rng, who: &[O]) -> Option<Item> {
+        let mut common = self.may[*who.first()?].clone();
+        common.retain(|asked| who.iter().all(|one| self.may[*one].contains(asked)));
+        let common: Vec<(O, M)> = common.into_iter().collect();
+        if common.is_empty() {
+            return None;
+        }
+        let (object, member) = *rng.pick(&common);
+        let above: Vec<O> = self.ancestors(object).into_iter().collect();
+        let within = vec![*rng.pick(&above)];
+        let of = self.world.objects[object].of;
+        let is_permission = matches!(self.world.schema.types[of].members[member].body, Body::Permission(_));
+        let condition = random_condition(rng);
+        if is_permission && rng.chance(40) {
+            let types = self.beneath(&within);
+            let members = types
+                .iter()
+                .flat_map(|of| (0..self.world.schema.types[*of].members.len()).map(move |m| (*of, m)))
+                .filter(|(of, m)| matches!(self.world.schema.types[*of].members[*m].body, Body::Permission(_)));
+            return Some(Item { pairs: members.collect(), within, condition, asked: AskedPermissions::All });
+        }
+        let name = PermissionName { object_type: Some(self.type_name(of)), name: self.member_name((of, member)) };
+        let pairs = BTreeSet::from([(of, member)]);
+        Some(Item { pairs, within, condition, asked: AskedPermissions::Named(vec![name]) })
+    }
+
     fn random_item(&self, rng: &mut Rng) -> Item {
         let objects: Vec<O> = (0..self.world.objects.len()).collect();
         // Mostly what others are beneath.
@@ -410,23 +439,36 @@ impl Deputies {
     fn delegate(&mut self, rng: &mut Rng, engine: &Timed) {
         let objects: Vec<O> = (0..self.world.objects.len()).collect();
         let held: Vec<usize> = (0..self.delegations.len()).collect();
-        let parent = (!held.is_empty() && rng.chance(60)).then(|| *rng.pick(&held));
+        let parent = (!held.is_empty() && rng.chance(70)).then(|| {
+            // The deeper of two, so that some chains become long.
+            let (one, other) = (*rng.pick(&held), *rng.pick(&held));
+            if self.chain(one).len() >= self.chain(other).len() { one } else { other }
+        });
+        let able: Vec<O> = objects.iter().copied().filter(|object| !self.may[*object].is_empty()).collect();
+        let somebody = |rng: &mut Rng| {
+            if able.is_empty() || rng.chance(15) { *rng.pick(&objects) } else { *rng.pick(&able) }
+        };
         let from = match parent.map(|at| self.delegations[at].to) {
             Some(Subject::Object(object)) => object,
-            _ => *rng.pick(&objects),
+            _ => somebody(rng),
         };
         let usersets: Vec<Subject> =
             self.world.subjects().into_iter().filter(|subject| matches!(subject, Subject::Userset(..))).collect();
-        let to = if rng.chance(30) && !usersets.is_empty() {
-            *rng.pick(&usersets)
-        } else {
-            Subject::Object(*rng.pick(&objects))
+        let to =
+            if rng.chance(20) && !usersets.is_empty() { *rng.pick(&usersets) } else { Subject::Object(somebody(rng)) };
+        let who: Vec<O> = match to {
+            Subject::Object(to) => vec![from, to],
+            _ => vec![from],
         };
-        let items: Vec<Item> = match parent {
+        let mut items: Vec<Item> = match parent {
             // Often what the parent covers, so that long chains still allow something.
             Some(at) if rng.chance(60) => self.delegations[at].clauses[0].clone(),
-            _ => (0..rng.between(1, 3)).map(|_| self.random_item(rng)).collect(),
+            _ => (0..rng.between(0, 2)).map(|_| self.random_item(rng)).collect(),
         };
+        if rng.chance(80) || items.is_empty() {
+            let item = self.likely_item(rng, &who).unwrap_or_else(|| self.random_item(rng));
+            items.push(item);
+        }
         let begins = if rng.chance(70) { START } else { *rng.pick(&INSTANTS) };
         let ends = if rng.chance(50) { START + 1_000 * SECOND } else { *rng.pick(&INSTANTS) };
         let request = CreateDelegation {
@@ -436,7 +478,7 @@ impl Deputies {
             parent: parent.map(|at| self.delegations[at].id),
             not_before: Some(timestamp(begins)),
             end: DelegationEnd::At(timestamp(ends)),
-            redelegate: u32::try_from(rng.below(5)).unwrap(),
+            redelegate: u32::try_from(rng.between(1, 5)).unwrap(),
             purpose: String::new(),
             issued_by: String::new(),
             metadata: Metadata::new(),
@@ -551,6 +593,18 @@ fn compare(due: &DueEffect, found: &Result<Answer, procura::engine::Error>, told
 
 fn run_world(deputies: &mut Deputies, rng: &mut Rng, engine: &Timed, tally: &mut Tally) {
     let objects: Vec<O> = (0..deputies.world.objects.len()).collect();
+    let rows = deputies.world.rows(&Given::new(), START, Flip::None);
+    deputies.may = objects
+        .iter()
+        .map(|who| {
+            let held = deputies.world.held(&rows, Subject::Object(*who));
+            let asked = deputies.world.asked(Subject::Object(*who));
+            asked
+                .filter(|one| held[one.object][one.member] == Truth::Allow)
+                .map(|one| (one.object, one.member))
+                .collect()
+        })
+        .collect();
     for object in &objects {
         if rng.chance(4) {
             deputies.suspend(engine, *object);
@@ -614,10 +668,20 @@ fn ask_all(deputies: &Deputies, rng: &mut Rng, engine: &Timed, (now, request): (
         }
         for caller in callers {
             // Half of them where it is likely to allow something.
-            let mut likely: Vec<(O, M)> = everything.clone();
-            likely.retain(|asked| deputies.effect(&chain, caller, *asked, &mut owns).passed.0 > 0);
+            let effects: Vec<((O, M), DueEffect)> =
+                everything.iter().map(|asked| (*asked, deputies.effect(&chain, caller, *asked, &mut owns))).collect();
+            let those = |keep: &dyn Fn(&DueEffect) -> bool| -> Vec<(O, M)> {
+                effects.iter().filter(|(_, due)| keep(due)).map(|(asked, _)| *asked).collect()
+            };
+            let likely = those(&|due| due.passed.0 > 0);
+            let held = those(&|due| due.truth != Truth::Deny);
             for n in 0..8 {
-                let asked = if n % 2 == 0 && !likely.is_empty() { *rng.pick(&likely) } else { *rng.pick(&everything) };
+                let from = match n % 4 {
+                    0 | 1 if !held.is_empty() => &held,
+                    2 if !likely.is_empty() => &likely,
+                    _ => &everything,
+                };
+                let asked = *rng.pick(from);
                 let due = deputies.effect(&chain, caller, asked, &mut owns);
                 asks.push((Ask { mandate: Mandate::Delegation(delegation.id), caller, asked }, due));
                 let root = deputies.delegations[chain[0]].from;
@@ -842,6 +906,7 @@ fn run_batch(seed: u64, number: u64, tally: &mut Tally) {
             world: random_world(&mut rng, &format!("w{n}")),
             delegations: Vec::new(),
             suspended: BTreeSet::new(),
+            may: Vec::new(),
         })
         .collect();
     let mut text = "use expiration\nuse self\nuse hierarchy\n".to_owned();

@@ -44,6 +44,7 @@ mod cli_says;
 mod readme;
 mod validation_files;
 mod lists_wire;
+mod acting_wire;
 mod trees_wire;
 mod hierarchy_wire;
 mod delegations;

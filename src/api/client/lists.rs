@@ -6,7 +6,7 @@ use super::{Client, ClientError, STREAM_TIME, Under, notes};
 use crate::api::convert::{self, Place};
 use crate::api::convert_acting::{self, to_acting};
 use crate::api::wire;
-use crate::engine::{ExcludedSubject, PermissionRow, ResourceRow, SubjectRow};
+use crate::engine::{DelegateRow, ExcludedSubject, PermissionRow, ReachedRow, ResourceRow, SubjectRow};
 use crate::model::{Acting, Decision, ObjectRef, RelationName, SubjectRef, TypeName};
 
 /// Which part of a list, asked under what.
@@ -127,6 +127,7 @@ impl Client {
             contextual_tuples: under.wire_tuples(),
             clock: under.clock.map(convert::to_timestamp),
             within: within.as_ref().map(Into::into),
+            through_delegations: false,
         });
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
@@ -188,6 +189,127 @@ impl Client {
     }
 }
 
+fn excluded(one: wire::ExcludedSubject) -> Result<ExcludedSubject, ClientError> {
+    let wire::ExcludedSubject { subject, decision, missing_context } = one;
+    Ok(ExcludedSubject {
+        subject: convert::subject(convert::field("exclusions"), subject)?,
+        decision: convert::decision(convert::field("exclusions"), decision)?,
+        missing_fields: missing_context,
+    })
+}
+
+fn delegate_row(row: wire::SubjectRow) -> Result<DelegateRow, ClientError> {
+    let wire::SubjectRow { subject, decision, missing_context, exclusions, relations: _, cursor, chain } = row;
+    Ok(DelegateRow {
+        subject: convert::subject(convert::field("subject"), subject)?,
+        chain: convert_acting::chain(convert::field("chain"), chain)?,
+        decision: granting(convert::field("decision"), decision)?,
+        missing: missing_context,
+        exclusions: exclusions.into_iter().map(excluded).collect::<Result<_, _>>()?,
+        cursor,
+    })
+}
+
+impl Client {
+    /// Who may do something on an object by a delegation, and by which; by delegation, in the order of creation.
+    ///
+    /// # Errors
+    /// As [`Client::list_resources`].
+    pub fn list_delegates(
+        &self,
+        (object, permission, subject_type): (&ObjectRef, &RelationName, &TypeName),
+        page: ListPage,
+        each: &mut dyn FnMut(DelegateRow) -> bool,
+    ) -> Result<Listed, ClientError> {
+        let ListPage { under, cursor, limit } = page;
+        let mut request = tonic::Request::new(wire::ListSubjectsRequest {
+            consistency: under.at.to_wire(),
+            object: Some(object.into()),
+            permission: permission.to_string(),
+            subject_type: subject_type.to_string(),
+            subject_relation: String::new(),
+            cursor,
+            limit: wire_limit(limit)?,
+            with_relations: false,
+            context: notes(&under.context),
+            contextual_tuples: under.wire_tuples(),
+            clock: under.clock.map(convert::to_timestamp),
+            within: None,
+            through_delegations: true,
+        });
+        request.set_timeout(STREAM_TIME);
+        let mut service = self.permissions();
+        let mut head = None;
+        self.block_on(async {
+            let mut stream = service.list_subjects(request).await.map_err(|status| self.failed(&status))?.into_inner();
+            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
+                let wire::ListSubjectsResponse { listed_at, historical, row } = message;
+                if listed_at.is_some() {
+                    head = Some((listed_at, historical));
+                }
+                if let Some(row) = row
+                    && !each(delegate_row(row)?)
+                {
+                    break;
+                }
+            }
+            Ok::<(), ClientError>(())
+        })?;
+        listed(head)
+    }
+}
+
+impl Client {
+    /// All that a principal can reach now, by each authority. `each` is given every row and says whether to go on.
+    ///
+    /// # Errors
+    /// As [`Client::list_resources`].
+    pub fn blast_radius(
+        &self,
+        principal: &ObjectRef,
+        under: &Under,
+        each: &mut dyn FnMut(ReachedRow) -> bool,
+    ) -> Result<Listed, ClientError> {
+        let mut request = tonic::Request::new(wire::BlastRadiusRequest {
+            consistency: under.at.to_wire(),
+            principal: Some(principal.into()),
+            context: notes(&under.context),
+            contextual_tuples: under.wire_tuples(),
+            clock: under.clock.map(convert::to_timestamp),
+        });
+        request.set_timeout(STREAM_TIME);
+        let mut service = self.permissions();
+        let mut head = None;
+        self.block_on(async {
+            let mut stream = service.blast_radius(request).await.map_err(|status| self.failed(&status))?.into_inner();
+            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
+                let wire::BlastRadiusResponse { listed_at, row } = message;
+                if listed_at.is_some() {
+                    head = Some((listed_at, false));
+                }
+                if let Some(row) = row
+                    && !each(reached_row(row)?)
+                {
+                    break;
+                }
+            }
+            Ok::<(), ClientError>(())
+        })?;
+        listed(head)
+    }
+}
+
+fn reached_row(row: wire::ReachedRow) -> Result<ReachedRow, ClientError> {
+    let wire::ReachedRow { chain, permission, object, decision, missing_context } = row;
+    Ok(ReachedRow {
+        chain: convert_acting::chain(convert::field("chain"), chain)?,
+        permission: convert::relation_name(convert::field("permission"), permission)?,
+        object: convert::object(convert::field("object"), object)?,
+        decision: granting(convert::field("decision"), decision)?,
+        missing: missing_context,
+    })
+}
+
 fn listed(head: Option<(Option<wire::ConsistencyToken>, bool)>) -> Result<Listed, ClientError> {
     let (token, historical) = head.unwrap_or_default();
     Ok(Listed { token: convert::token_text(convert::field("listed_at"), token)?, historical })
@@ -218,15 +340,10 @@ fn resource_row(row: wire::ResourceRow) -> Result<ResourceRow, ClientError> {
 }
 
 fn subject_row(row: wire::SubjectRow) -> Result<SubjectRow, ClientError> {
-    let wire::SubjectRow { subject, decision, missing_context, exclusions, relations, cursor } = row;
-    let excluded = |one: wire::ExcludedSubject| {
-        let wire::ExcludedSubject { subject, decision, missing_context } = one;
-        Ok::<_, ClientError>(ExcludedSubject {
-            subject: convert::subject(convert::field("exclusions"), subject)?,
-            decision: convert::decision(convert::field("exclusions"), decision)?,
-            missing_fields: missing_context,
-        })
-    };
+    let wire::SubjectRow { subject, decision, missing_context, exclusions, relations, cursor, chain } = row;
+    if !chain.is_empty() {
+        return Err(ClientError::reply("a row through a delegation came in a list without".to_owned()));
+    }
     let member = |one| Ok::<_, ClientError>(convert::member(convert::field("relations"), one)?);
     Ok(SubjectRow {
         subject: convert::subject(convert::field("subject"), subject)?,
