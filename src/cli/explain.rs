@@ -84,7 +84,9 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
     match (decision, near_misses.as_slice(), near_misses_cut) {
         (Decision::Allow, _, _) => {}
         (Decision::Deny | Decision::Conditional, [], false) => {
-            output.line(format_args!("no single tuple that was tried would make it ALLOW; all that name {subject} were"))?;
+            output.line(format_args!(
+                "no single tuple that was tried would make it ALLOW; all that name {subject} were"
+            ))?;
         }
         (Decision::Deny | Decision::Conditional, [], true) => {
             output.line("no single tuple was found that would make it ALLOW; there may be one")?;
