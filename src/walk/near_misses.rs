@@ -44,8 +44,11 @@ pub struct Search<'a> {
     pub found_max: usize,
     pub tried_max: usize,
     /// The value with which a row may be written, or with which one that has ended may be renewed; `None` if it may not.
-    pub admitted: &'a dyn Fn(&RowKey, Option<&RowValue>) -> Result<Option<RowValue>, graph::Error>,
+    pub admitted: &'a Admitted<'a>,
 }
+
+/// Says for a row, and one that has ended if it is to be renewed, with which value it may be written.
+pub type Admitted<'a> = dyn Fn(&RowKey, Option<&RowValue>) -> Result<Option<RowValue>, graph::Error> + 'a;
 
 /// The rows found, nearest first, and whether the search was ended before it was through. `asker` asks about the
 /// subject of `asked` under `context`. Where the budget ends, the search does.

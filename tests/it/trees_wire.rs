@@ -277,3 +277,34 @@ project:alpha#manage  any of
     assert_eq!(code(&server.ask(["expand", "project:alpha", "fly"])), 4);
     assert_eq!(code(&server.ask(["expand", "project:alpha", "manage", "--depth", "0"])), 2);
 }
+
+#[test]
+fn the_command_line_tells_what_fails_and_what_has_ended() {
+    let server = Server::start();
+    let schema = "use expiration
+caveat divides(by int) { 10 / by > 1 }
+definition user {}
+definition doc {
+  relation owner: user
+  relation net: user with divides
+  relation brief: user with expiration
+  permission both = owner & net
+}
+";
+    assert_eq!(code(&server.ask_with_stdin(&["schema", "write", "-"], schema)), 0);
+    let tuples = "doc:1#net@user:rita[divides:{\"by\":0}]\ndoc:1#brief@user:rita[expiration:2001-01-01T00:00:00Z]\n";
+    assert_eq!(code(&server.ask_with_stdin(&["tuple", "write", "-"], tuples)), 0);
+    let failed = stdout(&server.ask(["explain", "doc:1#both@user:rita"]));
+    let why = "the caveat `divides` of `doc:1#net@user:rita` cannot be evaluated: division by zero in `10 / by`";
+    assert!(failed.contains(&format!("doc:1#net  UNKNOWN ({why})\n")), "{failed}");
+    assert!(
+        failed.ends_with("no single tuple that was tried would make it ALLOW; all that name user:rita were\n"),
+        "{failed}"
+    );
+    let json = json_lines(&stdout(&server.ask(["--json", "explain", "doc:1#both@user:rita"])));
+    let net = json[0]["steps"].as_array().unwrap().iter().find(|step| step["member"] == "doc:1#net").unwrap();
+    assert_eq!((&net["value"], &net["failed"]), (&serde_json::Value::Null, &why.into()));
+    let ended = stdout(&server.ask(["explain", "doc:1#brief@user:rita"]));
+    let shown = "doc:1#brief@user:rita[expiration:2001-01-01T00:00:00Z]  DENY (ended at 2001-01-01T00:00:00Z)";
+    assert!(ended.contains(shown) && ended.contains("\n  + doc:1#brief@user:rita[expiration:20"), "{ended}");
+}
