@@ -57,7 +57,7 @@ impl BlastRadius {
             return Err(error.into());
         }
         if count == 0 {
-            output.note(&format!("{principal} reaches nothing"));
+            output.note(format!("{principal} reaches nothing"));
         }
         Ok(Exit::Success)
     }

@@ -137,10 +137,13 @@ impl Reader<'_> {
                 "not_before" => not_before = self.instant(key, value),
                 "expires" => expires = self.instant(key, value),
                 "redelegate" => redelegate = self.depth(key, value).unwrap_or(0),
-                "revoked" => match value.value {
-                    Node::Bool(value) => revoked = value,
-                    _ => self.wrong_node(value, "`revoked` is true or false", None),
-                },
+                "revoked" => {
+                    if let Node::Bool(said) = value.value {
+                        revoked = said;
+                    } else {
+                        self.wrong_node(value, "`revoked` is true or false", None);
+                    }
+                }
                 "refused" => {
                     let Some(text) = self.text(key, value).map(str::trim) else { continue };
                     refused = RefusalReason::ALL.into_iter().find(|reason| reason.as_str() == text);
@@ -212,15 +215,14 @@ impl Reader<'_> {
         }
         let mut names = Vec::new();
         for item in self.list_or_nothing("permissions", value)? {
-            match &item.value {
-                Node::Text(text) => match text.trim().parse::<PermissionName>() {
-                    Ok(name) => names.push(name),
-                    Err(error) => self.wrong_node(item, error.to_string(), None),
-                },
-                other => {
-                    let message = format!("a permission is text, this is {}", other.kind());
-                    self.wrong_node(item, message, Some("such as `read`, or `project#read`".to_owned()));
-                }
+            let Node::Text(text) = &item.value else {
+                let message = format!("a permission is text, this is {}", item.value.kind());
+                self.wrong_node(item, message, Some("such as `read`, or `project#read`".to_owned()));
+                continue;
+            };
+            match text.trim().parse::<PermissionName>() {
+                Ok(name) => names.push(name),
+                Err(error) => self.wrong_node(item, error.to_string(), None),
             }
         }
         Some(AskedPermissions::Named(names))
@@ -310,10 +312,8 @@ impl Reader<'_> {
     }
 
     pub(super) fn count(&mut self, key: &Spanned<String>, value: &Spanned<Node>) -> Option<usize> {
-        let number = match &value.value {
-            Node::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
-            _ => None,
-        };
+        let number = if let Node::Number(number) = &value.value { number.as_u64() } else { None };
+        let number = number.and_then(|number| usize::try_from(number).ok());
         if number.is_none() {
             self.wrong_node(value, format!("`{}` must be a number, 0 or more", key.value), None);
         }
