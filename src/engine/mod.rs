@@ -33,6 +33,7 @@ mod narrow_delegation;
 mod revoke_delegations;
 mod suspensions;
 mod read_delegations;
+mod import_delegations;
 
 pub use asked_scope::AskedItem;
 pub use check::{Answer, BulkAnswer, CheckAnswer, CheckOptions};
@@ -42,6 +43,7 @@ pub use error::{Error, ErrorFacts, Kind, SchemaDiagnostic};
 pub use expand::{Expand, Expanded};
 pub use explain::{Explain, Explained};
 pub use export_tuples::{ExportBatch, ExportTuples, TupleExporter};
+pub use import_delegations::{ImportDelegations, ImportedDelegations};
 pub use import_tuples::{ImportBatch, ImportMode, Imported};
 pub use list_permissions::{ListPermissions, PermissionRow, PermissionsListed};
 pub use list_resources::{ListResources, ResourceLister, ResourceRow};
