@@ -6,8 +6,9 @@ use super::convert::{
 };
 use super::{convert, wire};
 use crate::engine::{
-    AskedItem, CreateDelegation, DelegationEnd, DelegationSeen, GetDelegation, ListDelegations, ListSuspended,
-    Metadata, NarrowDelegation, ReinstatePrincipal, RevokeAllFor, RevokeDelegation, SuspendPrincipal, WatchChange,
+    AskedItem, CreateDelegation, DelegationEnd, DelegationSeen, GetDelegation, ImportDelegations, ListDelegations,
+    ListSuspended, Metadata, NarrowDelegation, ReinstatePrincipal, RevokeAllFor, RevokeDelegation, SuspendPrincipal,
+    WatchChange,
 };
 use crate::model::{
     AskedPermissions, Clause, Delegation, DelegationChange, DelegationId, DelegationState, Limits, PermissionName,
@@ -175,6 +176,19 @@ pub(super) fn listing(message: wire::ListDelegationsRequest) -> Result<ListDeleg
         cursor: not_empty("cursor", cursor)?,
         consistency: convert::consistency(consistency)?,
         clock: instant(field("clock"), clock)?,
+    })
+}
+
+pub(super) fn importing(
+    message: wire::ImportDelegationsRequest,
+    limits: &Limits,
+) -> Result<ImportDelegations, Refusal> {
+    let wire::ImportDelegationsRequest { delegations, metadata: notes } = message;
+    let place = field("delegations");
+    let records = delegations.into_iter().enumerate();
+    Ok(ImportDelegations {
+        records: records.map(|(at, one)| delegation(place.item(at), Some(one))).collect::<Result<_, _>>()?,
+        metadata: metadata(notes, limits)?,
     })
 }
 

@@ -4,8 +4,8 @@ use super::convert_delegation;
 use super::desk::{Desk, Lane};
 use super::wire::{self, delegation_service_server::DelegationService};
 use crate::engine::{
-    ChangedDelegation, CreatedDelegation, DelegationRead, DelegationWarning, DelegationsPage, RevokedAll,
-    SuspendedPage, SuspensionChanged,
+    ChangedDelegation, CreatedDelegation, DelegationRead, DelegationWarning, DelegationsPage, ImportedDelegations,
+    RevokedAll, SuspendedPage, SuspensionChanged,
 };
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -107,6 +107,23 @@ impl DelegationService for Delegations {
             })
         });
         Ok(Response::new(listed.await?))
+    }
+
+    async fn import_delegations(
+        &self,
+        request: Request<wire::ImportDelegationsRequest>,
+    ) -> Result<Response<wire::ImportDelegationsResponse>, Status> {
+        let limits = self.0.limits().clone();
+        let imported = self.0.run(Lane::Write, move |engine, _| {
+            let given = convert_delegation::importing(request.into_inner(), &limits)?;
+            let ImportedDelegations { created, unchanged, revision } = engine.import_delegations(given)?;
+            Ok(wire::ImportDelegationsResponse {
+                created_count: created,
+                unchanged_count: unchanged,
+                imported_at: Some(engine.token(revision).into()),
+            })
+        });
+        Ok(Response::new(imported.await?))
     }
 
     async fn suspend_principal(

@@ -32,6 +32,8 @@ pub enum Delegate {
     RevokeAll(RevokeAll),
     List(Box<List>),
     Show(Show),
+    Export(Export),
+    Import(Import),
 }
 
 const CREATE_EXAMPLES: &str = "\
@@ -110,7 +112,7 @@ struct Scope {
     #[arg(long)]
     all: bool,
     /// TYPE:ID: of this object and all beneath it; may be given several times
-    #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
+    #[arg(long, value_name = "OBJECT")]
     within: Vec<String>,
     /// Only under this condition: NAME, or NAME:{JSON} with values stored for its parameters
     #[arg(long, value_name = "NAME:{JSON}")]
@@ -272,6 +274,43 @@ pub struct Show {
     server: Server,
 }
 
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  procura delegation export > delegations.jsonl
+
+One record a line, in the order of creation, with all that became of it: what
+`procura delegation import` takes. Suspensions are not among them.";
+
+/// Write out every delegation, one JSON record a line
+#[derive(Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
+pub struct Export {
+    #[command(flatten)]
+    server: Server,
+}
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  procura delegation import delegations.jsonl
+  procura delegation export --server A | procura delegation import - --server B
+
+Ids are kept, so that one in an old record means the same. What is there already
+just so is left alone: an import that broke off may be run again. Batches of
+1,000 are committed one by one, each all or nothing.";
+
+/// Take delegations that were exported from another database
+#[derive(Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
+pub struct Import {
+    /// A file as `export` writes it, `-` for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    beside: Beside,
+    #[command(flatten)]
+    server: Server,
+}
+
 impl Delegate {
     /// Runs the subcommand.
     pub fn run(self, output: &mut Output) -> Result<Exit, Failure> {
@@ -282,6 +321,8 @@ impl Delegate {
             Delegate::RevokeAll(revoke) => revoke.run(output),
             Delegate::List(list) => list.run(output),
             Delegate::Show(show) => show.run(output),
+            Delegate::Export(export) => export.run(output),
+            Delegate::Import(import) => import.run(output),
         }
     }
 }
@@ -409,6 +450,70 @@ impl List {
         })?;
         Ok(Exit::Success)
     }
+}
+
+impl Export {
+    fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let client = self.server.connect()?;
+        let of = DelegationsOf::default();
+        in_pages(output, None, None, "delegations", |size, cursor, output| {
+            let page = PageAt { size, cursor, ..PageAt::default() };
+            let Page { rows, next_cursor, token: _ } = client.list_delegations(&of, &page)?;
+            for seen in &rows {
+                output.value(&json!(*seen.delegation))?;
+            }
+            Ok((rows.len() as u64, next_cursor))
+        })?;
+        Ok(Exit::Success)
+    }
+}
+
+/// Records of one batch of an import.
+const BATCH_RECORDS: usize = 1_000;
+
+impl Import {
+    fn run(self, output: &mut Output) -> Result<Exit, Failure> {
+        let text = if self.file == Path::new("-") { read_stdin()? } else { read_file(&self.file)? };
+        let mut records: Vec<(usize, Delegation)> = Vec::new();
+        for (before, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let record = serde_json::from_str(line).map_err(|error| {
+                Failure::usage(format!("{}:{}: no delegation: {error}", self.file.display(), before + 1))
+            })?;
+            records.push((before + 1, record));
+        }
+        let metadata = self.beside.metadata()?;
+        let client = self.server.connect()?;
+        let (mut created, mut unchanged, mut token) = (0, 0, None);
+        for batch in records.chunks(BATCH_RECORDS) {
+            let given: Vec<Delegation> = batch.iter().map(|(_, record)| record.clone()).collect();
+            let done = client.import_delegations(&given, &metadata).map_err(|error| {
+                let field = error.fact("field").unwrap_or_default().to_owned();
+                let failure = Failure::from(error).with_fact("imported", (created + unchanged).to_string());
+                match line_named(&field, batch) {
+                    Some(line) => failure.with_fact("line", line.to_string()),
+                    None => failure,
+                }
+            })?;
+            created += done.created;
+            unchanged += done.unchanged;
+            token = Some(done.token);
+        }
+        if output.is_json() {
+            output.value(&json!({"created": created, "unchanged": unchanged, "token": token}))?;
+        } else {
+            output.line(format_args!("imported {created}, {unchanged} were there already"))?;
+            if let Some(token) = token {
+                output.line(format_args!("token   {token}"))?;
+            }
+        }
+        Ok(Exit::Success)
+    }
+}
+
+/// The line of the record that a field such as `delegations[17].parent` is of.
+fn line_named(field: &str, batch: &[(usize, Delegation)]) -> Option<usize> {
+    let (index, _) = field.strip_prefix("delegations[")?.split_once(']')?;
+    batch.get(index.parse::<usize>().ok()?).map(|(line, _)| *line)
 }
 
 /// Most rows that are asked for at once.

@@ -138,6 +138,29 @@ impl Grant {
     }
 }
 
+/// Whether a record that comes from elsewhere could have been made under its parent, its clauses in order. What was judged
+/// by the time or by data when it was made is not judged again, so it may be over, or revoked.
+pub fn judge_record(record: Delegation, parent: Option<&Chain>, limits: GrantLimits) -> Result<Delegation, Refusal> {
+    if let Some(parent) = parent {
+        refuse_cycle(&record, parent)?;
+        let left = budget_left(parent.last())?;
+        if record.redelegate > left {
+            let message = format!("at most {left} may follow it under `{}`", parent.last().id);
+            return Err(Refusal::new(RefusalReason::NoBudget, "redelegate", record.redelegate, message));
+        }
+    }
+    if record.depth > limits.depth_max {
+        let message = format!("its chain has {} delegations; at most {} are allowed", record.depth, limits.depth_max);
+        return Err(Refusal::new(RefusalReason::TooDeep, "depth", record.depth, message));
+    }
+    refuse_bad_interval(&record)?;
+    if record.clauses.is_empty() {
+        return Err(Refusal::new(RefusalReason::EmptyScope, "clauses", "", "it would cover nothing"));
+    }
+    let clauses = record.clauses.into_iter().map(|clause| clause_of(clause.items)).collect::<Result<_, _>>()?;
+    Ok(Delegation { clauses, ..record })
+}
+
 /// A delegate, as written, differs from all earlier delegators of its chain. Its own may narrow for itself.
 fn refuse_cycle(record: &Delegation, parent: &Chain) -> Result<(), Refusal> {
     let SubjectRef::Object(delegate) = &record.delegate else { return Ok(()) };
@@ -278,6 +301,27 @@ mod tests {
         assert_eq!(made.not_before, at(100));
         let parent = Delegation { redelegate: 1, ..parent };
         assert_eq!(under(Grant { redelegate: 7, ..grant("agent:bot", "agent:sub") }, &[parent]).unwrap().redelegate, 0);
+    }
+
+    #[test]
+    fn a_record_from_elsewhere_is_one_that_could_have_been_made() {
+        let parent = first(1, "user:rita", "agent:bot", 3);
+        let above = chain(std::slice::from_ref(&parent));
+        let made = under(Grant { redelegate: 2, ..grant("agent:bot", "agent:sub") }, &[parent]).unwrap();
+        let judged = |record: Delegation| {
+            judge_record(record, Some(&above), GrantLimits::default()).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(judged(made.clone()).as_ref(), Ok(&made));
+        // It may be over.
+        let over = Delegation { revoked: Some(Revoked { at: at(5), reason: String::new() }), ..made.clone() };
+        assert_eq!(judged(over.clone()), Ok(over));
+        assert_eq!(judged(Delegation { redelegate: 3, ..made.clone() }), Err(RefusalReason::NoBudget));
+        assert_eq!(judged(Delegation { depth: 6, ..made.clone() }), Err(RefusalReason::TooDeep));
+        assert_eq!(judged(Delegation { not_before: at(200), ..made.clone() }), Err(RefusalReason::BadInterval));
+        assert_eq!(judged(Delegation { clauses: Vec::new(), ..made.clone() }), Err(RefusalReason::EmptyScope));
+        let empty = Clause { items: Vec::new() };
+        assert_eq!(judged(Delegation { clauses: vec![empty], ..made.clone() }), Err(RefusalReason::EmptyScope));
+        assert_eq!(judged(Delegation { delegate: "user:rita".parse().unwrap(), ..made }), Err(RefusalReason::Cycle));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod wider;
 mod samples;
 
 pub use chain::{Broken, Chain, Link, denied_by};
-pub use grant::{Grant, GrantLimits, Parent, Refusal};
+pub use grant::{Grant, GrantLimits, Parent, Refusal, judge_record};
 pub use narrowing::Narrowing;
 pub use scope::{ItemAt, Scoped, scope};
 pub use wider::wider_items;

@@ -74,7 +74,7 @@ pub struct CreatedDelegation {
 }
 
 /// How often a request is judged again because what it was judged by changed under it.
-pub(super) const DELEGATION_RETRIES: usize = 8;
+const DELEGATION_RETRIES: usize = 8;
 /// The most that may be allowed of a chain's depth.
 const DEPTH_MAX: u32 = 16;
 
@@ -119,13 +119,7 @@ impl Engine {
                 Some(Idempotency { key: key.as_slice().into(), digest: request.digest() })
             }
         };
-        for _ in 0..DELEGATION_RETRIES {
-            match self.judge_and_create(&request, idempotency.as_ref(), &metadata, cancel) {
-                Err(error) if matches!(error.reason, "SCHEMA_CHANGED" | "DELEGATION_CHANGED") => {}
-                result => return result,
-            }
-        }
-        Err(store::Error::SchemaChanged.into())
+        again(|| self.judge_and_create(&request, idempotency.as_ref(), &metadata, cancel))
     }
 
     fn judge_and_create(
@@ -239,6 +233,18 @@ impl Engine {
             lifetime_max: Some(Duration::from_secs(self.limits.delegation_lifetime_max_s)),
         }
     }
+}
+
+/// Judges a request again while what it was judged by changes under it; at last the reason why it could not be.
+pub(super) fn again<T>(judge: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    let mut judged = judge();
+    for _ in 1..DELEGATION_RETRIES {
+        match &judged {
+            Err(error) if matches!(error.reason, "SCHEMA_CHANGED" | "DELEGATION_CHANGED") => judged = judge(),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    judged
 }
 
 /// A new id.

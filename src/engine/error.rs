@@ -240,6 +240,9 @@ impl From<store::Error> for Error {
             store::Error::IdempotencyKeyUsed => Error::new(Kind::FailedPrecondition, "IDEMPOTENCY_KEY_USED", text)
                 .with_fact("field", "idempotency_key")
                 .with_hint("take a new key for a new request; the same one only repeats the same request"),
+            store::Error::DelegationExists(id) => Error::new(Kind::AlreadyExists, "DELEGATION_EXISTS", text)
+                .with_fact("value", id.to_string())
+                .with_hint("an id always means the same delegation; leave it out, or import into another database"),
             store::Error::TooManyDelegations { limit } => {
                 Error::new(Kind::ResourceExhausted, "TOO_MANY_DELEGATIONS", text)
                     .with_fact("limit", limit.to_string())

@@ -3,16 +3,17 @@
 //! INVARIANT: a row stands there if and only if Check would not deny its subject by its delegation, with the same decision.
 //! Directly and through delegations are two lists, never one.
 
-use super::acting::{Authority, Keep, refuse_exact};
+use super::acting::{Authority, Keep, delegate_has, refuse_exact};
 use super::check::decided;
 use super::cursor::CursorSeal;
 use super::effect::{Here, Judged};
+use super::list_subjects::suspended_of;
 use super::resolve::{Resolver, refused};
 use super::situation::{Situation, Standing};
 use super::{Engine, Error, ExcludedSubject};
 use crate::model::{
-    Acting, Cancel, ChainLink, Decision, Delegation, DelegationState, Limits, Membership, ObjectId, ObjectRef,
-    RelationName, Revision, SubjectKind, SubjectRef, TypeName,
+    Acting, Cancel, ChainLink, Decision, Delegation, DelegationState, Limits, Membership, ObjectId, ObjectNum, ObjectRef,
+    RelationName, Revision, SubjectKind, SubjectRef, TypeName, TypeNum,
 };
 use crate::schema::Side;
 use crate::store::{DelegationsBy, Store};
@@ -176,8 +177,13 @@ impl DelegateLister {
                 let stranger = self.stranger()?;
                 let everybody = self.row(&stranger, delegation, &mut budget)?;
                 let mut named = self.mentioned(group, &mut resolver, &mut budget)?;
-                if everybody.is_some() {
+                let asking = (&stranger, &delegation.delegate);
+                let context = &self.asked.situation.context;
+                let holds_everybody = delegate_has(&self.standing, &mut resolver, asking, context, &mut budget)?;
+                if holds_everybody.membership != Membership::Not {
+                    // Then whoever has the permission may differ from everybody else, and whoever is suspended.
                     named.extend(self.mentioned(self.node, &mut resolver, &mut budget)?);
+                    named.extend(self.suspended(&mut resolver, &mut budget)?);
                 }
                 let mut exclusions = Vec::new();
                 for object in named.into_values() {
@@ -221,6 +227,17 @@ impl DelegateLister {
         Ok(ObjectRef { object_type: self.asked.subject_type.clone(), id })
     }
 
+    /// Those of the type who are suspended, by number.
+    fn suspended(
+        &self,
+        resolver: &mut Resolver<'_>,
+        budget: &mut Budget,
+    ) -> Result<BTreeMap<u32, ObjectRef>, Error> {
+        let (of, _) = resolver.itself(&self.asked.subject_type)?;
+        let numbers = suspended_of(&self.standing.newest, &self.asked.subject_type, resolver, budget)?;
+        self.named(of, numbers, resolver)
+    }
+
     /// The plain objects of the type on which an answer about a node could hang, by number.
     fn mentioned(
         &self,
@@ -233,13 +250,20 @@ impl DelegateLister {
         let form = SubjectForm { kind: SubjectKind::Plain, member };
         let found: BTreeSet<_> =
             subjects_mentioned(&in_force.plan, view, node, form, budget)?.into_iter().map(|one| one.object).collect();
-        found
-            .into_iter()
-            .map(|number| {
-                let id = resolver.id(of, number)?;
-                Ok((number.0, ObjectRef { object_type: self.asked.subject_type.clone(), id }))
-            })
-            .collect()
+        self.named(of, found, resolver)
+    }
+
+    fn named(
+        &self,
+        of: TypeNum,
+        numbers: BTreeSet<ObjectNum>,
+        resolver: &Resolver<'_>,
+    ) -> Result<BTreeMap<u32, ObjectRef>, Error> {
+        let object = |number: ObjectNum| {
+            let id = resolver.id(of, number)?;
+            Ok((number.0, ObjectRef { object_type: self.asked.subject_type.clone(), id }))
+        };
+        numbers.into_iter().map(object).collect()
     }
 
     /// The row of one principal by one delegation; none where it is denied.

@@ -351,7 +351,7 @@ impl SubjectLister {
 }
 
 /// The suspended principals of a type, by their numbers.
-fn suspended_of(
+pub(super) fn suspended_of(
     newest: &Snapshot,
     of: &TypeName,
     resolver: &mut Resolver<'_>,

@@ -39,6 +39,7 @@ mod narrow_delegation;
 mod revoke_delegations;
 mod suspensions;
 mod read_delegations;
+mod import_delegations;
 
 pub use asked_scope::AskedItem;
 pub use blast_radius::{BlastRadius, RadiusLister, ReachedRow};
@@ -50,6 +51,7 @@ pub use expand::{Expand, Expanded};
 pub use explain::{Explain, Explained};
 pub use explain_chain::{ChainTest, ChainTestKind, ExplainedChain};
 pub use export_tuples::{ExportBatch, ExportTuples, TupleExporter};
+pub use import_delegations::{ImportDelegations, ImportedDelegations};
 pub use import_tuples::{ImportBatch, ImportMode, Imported};
 pub use list_delegates::{DelegateLister, DelegateRow, ListDelegates};
 pub use list_permissions::{ListPermissions, PermissionRow, PermissionsListed};

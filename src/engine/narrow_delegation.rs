@@ -1,7 +1,7 @@
 //! NarrowDelegation: a further clause, an earlier end, or both. What is widened is a new delegation.
 
 use super::asked_scope::{AskedItem, freeze, refused_by_law};
-use super::create_delegation::{DELEGATION_RETRIES, without_record};
+use super::create_delegation::{again, without_record};
 use super::schemas::no_schema;
 use super::{Engine, Error, Metadata};
 use crate::delegation::Narrowing;
@@ -37,13 +37,7 @@ impl Engine {
     pub fn narrow_delegation(&self, request: NarrowDelegation) -> Result<ChangedDelegation, Error> {
         self.bound_items(&request.items)?;
         let metadata = self.metadata(&request.metadata)?;
-        for _ in 0..DELEGATION_RETRIES {
-            match self.judge_and_narrow(&request, &metadata) {
-                Err(error) if matches!(error.reason, "SCHEMA_CHANGED" | "DELEGATION_CHANGED") => {}
-                result => return result,
-            }
-        }
-        Err(store::Error::DelegationChanged(request.id).into())
+        again(|| self.judge_and_narrow(&request, &metadata))
     }
 
     fn judge_and_narrow(&self, request: &NarrowDelegation, metadata: &[u8]) -> Result<ChangedDelegation, Error> {

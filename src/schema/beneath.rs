@@ -203,14 +203,14 @@ mod tests {
     #[test]
     fn a_name_that_nothing_has_is_told_from_one_of_something_elsewhere() {
         let meant = |result: Result<Vec<String>, Box<Unfrozen>>| {
-            let Unfrozen::UnknownPermission { at, meant, .. } = *result.unwrap_err() else { panic!("it is known") };
+            let Unfrozen::UnknownPermission { at, meant, .. } = *result.unwrap_err() else { panic!("another refusal") };
             (at, meant)
         };
         assert_eq!(meant(frozen(&named(&["read", "refnd"]), &["org"])), (1, Some("refund".to_owned())));
         assert_eq!(meant(frozen(&named(&["folder#raed"]), &["org"])), (0, Some("folder#read".to_owned())));
         assert_eq!(meant(frozen(&named(&["folder#manage"]), &["org"])), (0, None));
         let elsewhere = |result: Result<Vec<String>, Box<Unfrozen>>| {
-            let Unfrozen::Elsewhere { at, of, .. } = *result.unwrap_err() else { panic!("it is nowhere, or here") };
+            let Unfrozen::Elsewhere { at, of, .. } = *result.unwrap_err() else { panic!("another refusal") };
             (at, of.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(

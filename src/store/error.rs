@@ -50,6 +50,9 @@ pub enum Error {
     /// Another request came under the same idempotency key.
     #[error("the idempotency key was used with another request")]
     IdempotencyKeyUsed,
+    /// Another record has this id.
+    #[error("`{0}` is here already, and is not the same")]
+    DelegationExists(DelegationId),
     /// One call would revoke more delegations than it may.
     #[error("more than {limit} delegations would be revoked")]
     TooManyDelegations { limit: usize },

@@ -7,7 +7,8 @@ use super::error::{Error, FormCount};
 use super::found::Found;
 use super::hierarchy::{Descent, Parents};
 use super::judge_delegation::{
-    NewDelegation, judge_narrowing, judge_reinstatement, judge_revocation, judge_revocation_of_all, judge_suspension,
+    NewDelegation, judge_import, judge_narrowing, judge_reinstatement, judge_revocation, judge_revocation_of_all,
+    judge_suspension,
 };
 use super::keys::{ROW_KEY_BYTES, RowKey, SubjectKey, after_prefix, expiring_row, expiry_prefix};
 use super::names::Names;
@@ -61,6 +62,9 @@ pub enum Change {
     CollectExpired { limit: usize },
     /// Makes a delegation.
     CreateDelegation(Box<NewDelegation>),
+    /// Takes records of another database, each with a number of its own, or none of them. One that is here already just
+    /// so is left alone.
+    ImportDelegations(Vec<Delegation>),
     /// Puts this record in the place of the one of the version before it.
     NarrowDelegation(Box<Delegation>),
     /// Revokes a delegation. Again, it changes nothing.
@@ -158,6 +162,7 @@ pub fn judge(overlay: &Overlay<'_>, commit: &Commit, now: Timestamp) -> Result<V
             let ends = ended.into_iter().map(|(key, value)| LogEntry::Expire { key, value });
             Ok(Verdict { entries: std::iter::once(mark).chain(ends).collect(), changed, ..Verdict::NOTHING })
         }
+        Change::ImportDelegations(records) => judge_import(overlay, records, mark),
         Change::CreateDelegation(new) => new.judge(overlay, now, mark),
         Change::NarrowDelegation(record) => judge_narrowing(overlay, record, mark),
         Change::RevokeDelegation { id, reason } => judge_revocation(overlay, *id, reason, now, mark),

@@ -79,6 +79,24 @@ impl NewDelegation {
     }
 }
 
+/// No two records have the same id, and whatever is above one is here, or before it among them.
+pub(super) fn judge_import(overlay: &Overlay<'_>, records: &[Delegation], mark: LogEntry) -> Result<Verdict, Error> {
+    let mut entries = vec![mark];
+    let mut number = overlay.next_delegation();
+    for record in records {
+        if let Some(before) = overlay.delegation_of(&record.id)? {
+            if (Delegation { number: before.number, ..record.clone() }) != *before {
+                return Err(Error::DelegationExists(record.id));
+            }
+            continue;
+        }
+        entries.push(entry(Arc::new(Delegation { number, ..record.clone() }), DelegationChange::Created));
+        number = number.saturating_add(1);
+    }
+    let changed = (entries.len() - 1) as u64;
+    Ok(if changed == 0 { Verdict::NOTHING } else { Verdict { entries, changed, delegation: None } })
+}
+
 /// `record` is the one after it, of the version after the one that was read.
 pub(super) fn judge_narrowing(overlay: &Overlay<'_>, record: &Delegation, mark: LogEntry) -> Result<Verdict, Error> {
     let changed = || Error::DelegationChanged(record.id);

@@ -95,6 +95,15 @@ pub struct SuspensionChanged {
     pub token: String,
 }
 
+/// What an import came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelegationsImported {
+    pub created: u64,
+    /// There already, just so.
+    pub unchanged: u64,
+    pub token: String,
+}
+
 /// A delegation with all above it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DelegationRead {
@@ -312,6 +321,29 @@ impl Client {
             rows: rows.collect::<Result<_, _>>()?,
             next_cursor: Some(next_cursor).filter(|cursor| !cursor.is_empty()),
             token: convert::token_text(convert::field("read_at"), read_at)?,
+        })
+    }
+
+    /// Takes delegations of another database as they are, a parent before what is below it: all, or none.
+    ///
+    /// # Errors
+    /// As [`Client::write_tuples`]; ALREADY_EXISTS when another has the id of one.
+    pub fn import_delegations(
+        &self,
+        delegations: &[Delegation],
+        metadata: &Metadata,
+    ) -> Result<DelegationsImported, ClientError> {
+        let request = wire::ImportDelegationsRequest {
+            delegations: delegations.iter().map(Into::into).collect(),
+            metadata: notes(metadata),
+        };
+        let mut service = self.delegations();
+        let wire::ImportDelegationsResponse { created_count, unchanged_count, imported_at } =
+            self.call(async { service.import_delegations(request).await })?;
+        Ok(DelegationsImported {
+            created: created_count,
+            unchanged: unchanged_count,
+            token: convert::token_text(convert::field("imported_at"), imported_at)?,
         })
     }
 

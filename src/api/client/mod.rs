@@ -13,8 +13,8 @@ mod delegations;
 
 pub use bulk::{ImportAck, SubjectsReplaced};
 pub use delegations::{
-    DelegationChanged, DelegationCreated, DelegationRead, DelegationsOf, NewDelegation, Page, PageAt, Saying,
-    SuspensionChanged, WarningSaid,
+    DelegationChanged, DelegationCreated, DelegationRead, DelegationsImported, DelegationsOf, NewDelegation, Page,
+    PageAt, Saying, SuspensionChanged, WarningSaid,
 };
 pub use error::ClientError;
 pub use lists::{ListPage, Listed, ResourcesOf, SubjectsOf};
