@@ -27,7 +27,7 @@ endif
 
 help:
 	@printf '%s\n' \
-	  'make quickstart         build, start a server with an example, ask it a dozen questions; leaves it running' \
+	  'make quickstart         build, start a server with an example, ask it 16 questions; leaves it running' \
 	  'make quickstart ONCE=1  the same, and stops it: exits 0 when every answer was the expected one' \
 	  'make test               all tests, and the validation files of schema-examples/' \
 	  'make soak               the tests over random worlds, SOAK times as many (now: $(SOAK)), with a new seed, printed' \

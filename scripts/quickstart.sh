@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A first look: starts a server on a fresh data folder, loads schema-examples/saas, and asks a dozen questions over
-# gRPC, each with its decision and its reason. Leaves the server running; with ONCE=1 it stops it and fails unless
-# every answer was the expected one.
+# A first look: starts a server on a fresh data folder, loads schema-examples/saas, and asks 16 questions over
+# gRPC, each with its decision and its reason; the last four are an agent's, in somebody's name. Leaves the server
+# running; with ONCE=1 it stops it and fails unless every answer was the expected one.
 #
 # PROCURA names the binary (`make -s bin` prints it).
 set -euo pipefail
@@ -89,25 +89,32 @@ TEXT
 
 asked=0
 wrong=0
+# By which delegation the next questions are asked, and the reason that must be named; empty: by none.
+via=''
+reason=''
 
 # ask EXPECTED QUESTION WORDS…: asks over gRPC, prints the words, the decision and why, and counts.
 ask() {
   local expected=$1 question=$2
   shift 2
   local answer code=0
-  answer=$("$procura" check "$question" --explain=line) || code=$?
+  answer=$("$procura" check "$question" ${via:+--via "$via"} --explain=line) || code=$?
   local decision=${answer%% *} colour=$red because=''
   [ "$decision" = ALLOW ] && colour=$green
   because=$(sed -n 's/^  because //p' <<<"$answer")
+  # Of a chain: the test that failed, and where in the chain.
+  local failed
+  failed=$(sed -n 's/^  \([A-Z_]* at hop [0-9]*\)$/\1/p' <<<"$answer")
+  because=${because:-$failed}
   asked=$((asked + 1))
-  printf '\n%2d. %s\n    %s%-5s%s %s\n' "$asked" "$*" "$colour" "$decision" "$plain" "$question"
+  printf '\n%2d. %s\n    %s%-5s%s %s\n' "$asked" "$*" "$colour" "$decision" "$plain" "$question${via:+ --via $via}"
   [ -n "$because" ] && printf '    %sbecause %s%s\n' "$dim" "$because" "$plain"
   # The exit code is the answer too, for scripts: both must say so.
   local code_expected=1
   [ "$expected" = ALLOW ] && code_expected=0
-  if [ "$decision" != "$expected" ] || [ "$code" -ne "$code_expected" ]; then
+  if [ "$decision" != "$expected" ] || [ "$code" -ne "$code_expected" ] || [ "$failed" != "$reason" ]; then
     wrong=$((wrong + 1))
-    printf '    %sexpected %s%s (exit code %s)\n' "$bold" "$expected" "$plain" "$code"
+    printf '    %sexpected %s%s %s (exit code %s)\n' "$bold" "$expected" "$plain" "$reason" "$code"
   fi
   return 0
 }
@@ -132,6 +139,20 @@ ask DENY  'project:alpha#view@user:vera'          'vera runs the office: a stran
 printf '\n%sBetween customers.%s\n' "$bold" "$plain"
 ask DENY  'project:reactor#view@user:rita'        'globex has a project; an admin of acme sees nothing of it.'
 
+printf '\n%sFor somebody else.%s agent:coder edits in the lab, by a role of its own. For an hour rita lets it\n' "$bold" "$plain"
+printf 'edit and delete alpha for her. What it may do so is what all allow: its role, her word, and her own roles.\n'
+via=$("$procura" delegation create --from user:rita --to agent:coder --permission edit,delete --within project:alpha \
+  --for 1h | sed -n 's/^created //p')
+ask ALLOW 'project:alpha#edit@agent:coder'        'May the agent edit alpha for rita?'
+reason='OUT_OF_SCOPE at hop 1'
+ask DENY  'project:beta#edit@agent:coder'         'beta? Both may by themselves; she spoke of alpha.'
+reason='ACTOR_LACKS_PERMISSION at hop 1'
+ask DENY  'project:alpha#delete@agent:coder'      'Delete alpha? She may, and said so; its own role does not.'
+"$procura" delegation revoke "$via" >/dev/null
+reason='DELEGATION_REVOKED at hop 1'
+ask DENY  'project:alpha#edit@agent:coder'        'She takes it back. Edit alpha?'
+via='' reason=''
+
 printf '\n%s%d questions, %d answered as expected%s\n' "$bold" "$asked" "$((asked - wrong))" "$plain"
 
 if [ -n "$once" ]; then
@@ -150,6 +171,7 @@ The server goes on (process $server, log in $home/log). Some things to paste:
   procura tuple write 'project:alpha#viewer@user:vera'       # let vera in
   procura check 'project:alpha#view@user:vera'
   procura tuple read --object project:alpha
+  procura delegation list                                    # who may act for whom
   procura test schema-examples/*.yaml
   grpcurl -plaintext $address list                           # the API describes itself
 
