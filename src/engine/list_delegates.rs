@@ -12,8 +12,8 @@ use super::resolve::{Resolver, refused};
 use super::situation::{Situation, Standing};
 use super::{Engine, Error, ExcludedSubject};
 use crate::model::{
-    Acting, Cancel, ChainLink, Decision, Delegation, DelegationState, Limits, Membership, ObjectId, ObjectNum, ObjectRef,
-    RelationName, Revision, SubjectKind, SubjectRef, TypeName, TypeNum,
+    Acting, Cancel, ChainLink, Decision, Delegation, DelegationState, Limits, Membership, ObjectId, ObjectNum,
+    ObjectRef, RelationName, Revision, SubjectKind, SubjectRef, TypeName, TypeNum,
 };
 use crate::schema::Side;
 use crate::store::{DelegationsBy, Store};
@@ -228,11 +228,7 @@ impl DelegateLister {
     }
 
     /// Those of the type who are suspended, by number.
-    fn suspended(
-        &self,
-        resolver: &mut Resolver<'_>,
-        budget: &mut Budget,
-    ) -> Result<BTreeMap<u32, ObjectRef>, Error> {
+    fn suspended(&self, resolver: &mut Resolver<'_>, budget: &mut Budget) -> Result<BTreeMap<u32, ObjectRef>, Error> {
         let (of, _) = resolver.itself(&self.asked.subject_type)?;
         let numbers = suspended_of(&self.standing.newest, &self.asked.subject_type, resolver, budget)?;
         self.named(of, numbers, resolver)

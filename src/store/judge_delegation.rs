@@ -94,7 +94,7 @@ pub(super) fn judge_import(overlay: &Overlay<'_>, records: &[Delegation], mark: 
         number = number.saturating_add(1);
     }
     let changed = (entries.len() - 1) as u64;
-    Ok(if changed == 0 { Verdict::NOTHING } else { Verdict { entries, changed, delegation: None } })
+    Ok(if changed == 0 { Verdict::NOTHING } else { Verdict { entries, changed, ..Verdict::NOTHING } })
 }
 
 /// `record` is the one after it, of the version after the one that was read.

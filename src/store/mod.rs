@@ -229,6 +229,7 @@ impl Store {
             | Change::ReplaceSubjects { .. }
             | Change::Schema(_)
             | Change::CollectExpired { .. }
+            | Change::ImportDelegations(_)
             | Change::CreateDelegation(_)
             | Change::NarrowDelegation(_)
             | Change::RevokeDelegation { .. }

@@ -18,10 +18,11 @@ use super::output::{Output, decision as coloured};
 use super::{explain, witness};
 use crate::api::client::{Said, SubjectsOf};
 use crate::engine::SchemaDiagnostic;
-use crate::model::{Decision, Limits, ObjectRef, RelationName, TypeName};
+use crate::model::{Decision, Limits, ObjectRef, RefusalReason, RelationName, TypeName};
 use crate::schema::{AllowedSubject, Composed, Member, Placed, Schema, SubjectForm, compile};
 use assertion::Assertion;
 use clap::Args;
+use delegated::Deputed;
 use expected::{ExpectedSubject, Mismatch};
 use file::{Asked, Expectation, SchemaSource, ValidationFile};
 use owo_colors::OwoColorize;
@@ -396,10 +397,17 @@ fn load(
     let refused = |line: usize, at: usize, Refusal { message, hint, .. }: Refusal| {
         vec![wrong(name, line, line_text(line), at.min(line_text(line).len()), message, hint)]
     };
+    // Made in the order written, then revoked; only what must be refused because its parent is revoked comes after that.
+    let waits = |deputed: &Deputed| deputed.refused == Some(RefusalReason::ParentNotLive);
+    let made = |waiting: bool| file.delegated.delegations.iter().filter(move |placed| waits(&placed.value) == waiting);
+    for file::Placed { value, line, at } in made(false) {
+        world.delegate(value).map_err(|refusal| refused(*line, *at, refusal))?;
+    }
     for file::Placed { value, line, at } in &file.delegated.delegations {
-        if let Err(refusal) = world.delegate(value) {
-            return Err(refused(*line, *at, refusal));
-        }
+        world.revoke(value).map_err(|refusal| refused(*line, *at, refusal))?;
+    }
+    for file::Placed { value, line, at } in made(true) {
+        world.delegate(value).map_err(|refusal| refused(*line, *at, refusal))?;
     }
     for file::Placed { value, line, at } in &file.delegated.suspended {
         if let Err(refusal) = world.suspend(value) {

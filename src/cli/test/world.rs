@@ -166,9 +166,9 @@ impl World {
         Ok(())
     }
 
-    /// Makes a delegation of the file, and revokes it where it says so; `Ok(false)` where it was refused as it must be.
-    pub fn delegate(&mut self, deputed: &Deputed) -> Result<bool, Refusal> {
-        let Deputed { name, parent, from, to, items, not_before, expires, redelegate, revoked, refused } = deputed;
+    /// Makes a delegation of the file, or sees it refused as it must be.
+    pub fn delegate(&mut self, deputed: &Deputed) -> Result<(), Refusal> {
+        let Deputed { name, parent, from, to, items, not_before, expires, redelegate, revoked: _, refused } = deputed;
         let unknown = |what: String| Refusal {
             hint: None,
             field: None,
@@ -197,7 +197,7 @@ impl World {
             (Ok(_), Some(reason)) => {
                 return Err(unknown(format!("it had to be refused with {}, and was made", reason.as_str())));
             }
-            (Err(refusal), Some(reason)) if *refusal.reason == *reason.as_str() => return Ok(false),
+            (Err(refusal), Some(reason)) if *refusal.reason == *reason.as_str() => return Ok(()),
             (Err(refusal), Some(reason)) => {
                 let Refusal { message, reason: found, .. } = refusal;
                 return Err(unknown(format!("it had to be refused with {}, not {found}: {message}", reason.as_str())));
@@ -205,10 +205,7 @@ impl World {
             (Err(refusal), None) => return Err(refusal),
         };
         self.ids.insert(name.clone(), id);
-        if *revoked {
-            self.revoke(&id)?;
-        }
-        Ok(true)
+        Ok(())
     }
 
     fn create(&self, new: &NewDelegation) -> Result<DelegationId, Refusal> {
@@ -278,7 +275,9 @@ impl World {
         }
     }
 
-    fn revoke(&self, id: &DelegationId) -> Result<(), Refusal> {
+    /// Revokes a delegation of the file, if it says so and was made.
+    pub fn revoke(&self, deputed: &Deputed) -> Result<(), Refusal> {
+        let Some(id) = self.ids.get(&deputed.name).filter(|_| deputed.revoked) else { return Ok(()) };
         match &self.asked {
             Asked::InProcess { engine, .. } => {
                 let request = RevokeDelegation {
