@@ -11,6 +11,7 @@
     reason = "a bench that cannot go on ends by panicking"
 )]
 
+mod figures;
 mod worlds;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -19,8 +20,7 @@ use procura::api::{ServeOptions, serve_in_background};
 use procura::engine::{CheckOptions, Engine, Metadata, Options, WriteSchema, WriteTuples};
 use procura::model::{Decision, Limits, Question, TupleUpdate, UpdateKind};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use worlds::Case;
@@ -28,7 +28,7 @@ use worlds::Case;
 const ROADS: [&str; 2] = ["engine", "grpc"];
 
 fn main() {
-    print_where();
+    figures::print_where(worlds::SEED);
     let began = SystemTime::now();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let engine = Arc::new(filled(folder.path()));
@@ -36,7 +36,7 @@ fn main() {
     let running = serve_in_background(Arc::clone(&engine), options).expect("a server");
     let client = Client::connect(&running.address().to_string()).expect("a client");
 
-    let output = output_folder();
+    let output = figures::output_folder();
     let mut criterion = Criterion::default()
         .output_directory(&output)
         .without_plots()
@@ -101,44 +101,12 @@ fn bench_batch(criterion: &mut Criterion, engine: &Engine, client: &Client) {
     group.finish();
 }
 
-/// The machine, the commit and the seed: without them a figure says nothing.
-fn print_where() {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let model = model.map_or("unknown processor", |(_, name)| name.trim());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let revision = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    let commit = match revision {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        Ok(_) | Err(_) => "unknown".to_owned(),
-    };
-    println!("machine: {model}, {cores} cores · commit: {commit} · seed: {}", worlds::SEED);
-}
-
-fn output_folder() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    target.join("criterion")
-}
-
-/// Mean and its interval in microseconds, if it was measured in this run.
-fn measured(output: &Path, group: &str, road: &str, size: usize, began: SystemTime) -> Option<(f64, f64, f64)> {
-    let path = output.join(group).join(road).join(size.to_string()).join("new/estimates.json");
-    if std::fs::metadata(&path).ok()?.modified().ok()? < began {
-        return None;
-    }
-    let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    let mean = &estimates["mean"];
-    let micros = |value: &serde_json::Value| value.as_f64().map(|nanos| nanos / 1_000.0);
-    let interval = &mean["confidence_interval"];
-    Some((micros(&mean["point_estimate"])?, micros(&interval["lower_bound"])?, micros(&interval["upper_bound"])?))
-}
-
 fn print_table(cases: &[Case], output: &Path, began: SystemTime) {
     let mut table = String::new();
     let mut rows: Vec<(String, usize)> = cases.iter().map(|case| (name(case), case.size)).collect();
     rows.push(("batch".to_owned(), 1_000));
     for (group, size) in rows {
-        let cells = ROADS.map(|road| match measured(output, &group, road, size, began) {
+        let cells = ROADS.map(|road| match figures::measured(output, &group, road, size, began) {
             Some((mean, lower, upper)) => format!("{mean:>10.2} ({lower:.2} – {upper:.2})"),
             None => format!("{:>10}", "–"),
         });
@@ -149,7 +117,7 @@ fn print_table(cases: &[Case], output: &Path, began: SystemTime) {
     println!("{:<20} {:>6}  {:<32} {:<32}\n{table}", "case", "size", "engine", "gRPC");
     for road in ROADS {
         for group in ["deep allow", "deep deny"] {
-            let mean = |depth| measured(output, group, road, depth, began).map(|(mean, _, _)| mean);
+            let mean = |depth| figures::measured(output, group, road, depth, began).map(|(mean, _, _)| mean);
             if let (Some(one), Some(deepest)) = (mean(1), mean(64)) {
                 println!("{group}, {road}: depth 64 over depth 1 = {:.2}", deepest / one);
             }

@@ -15,16 +15,14 @@ use crate::condition::Outcome;
 use crate::delegation::{Scoped, denied_by, scope};
 use crate::graph::View;
 use crate::model::{
-    ChainLink, Clause, Context, Delegation, Denial, DenyReason, Membership, RelationName, Timestamp, TupleCaveat,
-    TypeName,
+    ACTING_CHAINS_MAX, ChainLink, Clause, Context, Delegation, Denial, DenyReason, Membership, RelationName, Timestamp,
+    TupleCaveat, TypeName,
 };
 use crate::walk::{self, Asked, Asker, Budget, Node, TrailStep};
 use std::cell::RefCell;
 
 /// Edges that one evaluation of an item's caveat costs, as a tuple's does.
 const EVALUATION_EDGES: u64 = 256;
-/// Most chains of one root that one question is asked through.
-const CHAINS_MAX: usize = 32;
 
 /// Where a question is asked.
 #[derive(Clone, Copy)]
@@ -152,10 +150,11 @@ impl Authority {
             let scope = self.test(here, node, taken, Test::Scope(taken.links.len()), budget, false)?;
             in_scope += usize::from(scope.reason != DenyReason::OutOfScope);
         }
-        if in_scope > CHAINS_MAX {
-            let message = format!("{in_scope} live delegations of this root cover it; at most {CHAINS_MAX} are asked");
+        if in_scope > ACTING_CHAINS_MAX {
+            let message =
+                format!("{in_scope} live delegations of this root cover it; at most {ACTING_CHAINS_MAX} are asked");
             return Err(Error::new(Kind::ResourceExhausted, "TOO_MANY_DELEGATIONS", message)
-                .with_fact("limit", CHAINS_MAX.to_string())
+                .with_fact("limit", ACTING_CHAINS_MAX.to_string())
                 .with_hint("name the one delegation to act by"));
         }
         let mut best: Option<(usize, Effect)> = None;

@@ -126,6 +126,7 @@ fixed_limits! {
     READS_PER_CORE "reads_per_core": usize = 8, "requests", "questions and reads worked on at once, for each core: more would only switch between them";
     WRITES_MAX "writes_max": usize = 256, "requests", "writes handed to the committer at once: they wait for one sync together";
     WAITING_MAX "waiting_max": usize = 16_384, "requests", "waiting for a place to be worked on; beyond, UNAVAILABLE";
+    ACTING_CHAINS_MAX "acting_chains_max": usize = 32, "delegations", "of one principal that cover one question asked on its behalf: each is a chain to judge";
 }
 
 #[cfg(test)]

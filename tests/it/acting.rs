@@ -591,20 +591,21 @@ fn compare(due: &DueEffect, found: &Result<Answer, procura::engine::Error>, told
     }
 }
 
+/// What each object may do itself at the start.
+fn learn(deputies: &mut Deputies) {
+    let world = &deputies.world;
+    let rows = world.rows(&Given::new(), START, Flip::None);
+    let may = (0..world.objects.len()).map(|who| {
+        let held = world.held(&rows, Subject::Object(who));
+        let asked = world.asked(Subject::Object(who)).filter(|one| held[one.object][one.member] == Truth::Allow);
+        asked.map(|one| (one.object, one.member)).collect()
+    });
+    deputies.may = may.collect();
+}
+
 fn run_world(deputies: &mut Deputies, rng: &mut Rng, engine: &Timed, tally: &mut Tally) {
     let objects: Vec<O> = (0..deputies.world.objects.len()).collect();
-    let rows = deputies.world.rows(&Given::new(), START, Flip::None);
-    deputies.may = objects
-        .iter()
-        .map(|who| {
-            let held = deputies.world.held(&rows, Subject::Object(*who));
-            let asked = deputies.world.asked(Subject::Object(*who));
-            asked
-                .filter(|one| held[one.object][one.member] == Truth::Allow)
-                .map(|one| (one.object, one.member))
-                .collect()
-        })
-        .collect();
+    learn(deputies);
     for object in &objects {
         if rng.chance(4) {
             deputies.suspend(engine, *object);
@@ -928,4 +929,94 @@ fn run_batch(seed: u64, number: u64, tally: &mut Tally) {
     for deputies in &mut worlds {
         run_world(deputies, &mut rng, &engine, tally);
     }
+}
+
+/// Whatever becomes of the data, and however it is narrowed.
+#[test]
+fn a_narrowed_delegation_never_allows_what_the_original_would_not() {
+    let seed = seed("a_narrowed_delegation_never_allows_what_the_original_would_not");
+    let (mut compared, mut less) = (0_u64, 0_u64);
+    for part in 0..number("PROCURA_NARROWED", 30) {
+        let mut rng = Rng::part(seed, part);
+        let mut deputies = Deputies {
+            world: random_world(&mut rng, "w"),
+            delegations: Vec::new(),
+            suspended: BTreeSet::new(),
+            may: Vec::new(),
+        };
+        let mut text = deputies.world.schema.print();
+        for caveat in [Caveat::Flag, Caveat::Level, Caveat::Divides] {
+            let name = deputies.world.schema.caveat_name(caveat);
+            if !text.contains(&format!("caveat {name}(")) {
+                text.push_str(&format!("caveat {name}{}\n", caveat.body()));
+            }
+        }
+        let engine = Timed::with_schema(&text);
+        let tuples = deputies.world.relation_tuples();
+        engine.update(tuples.map(|tuple| TupleUpdate { kind: UpdateKind::Touch, tuple }).collect());
+        learn(&mut deputies);
+        // Each twice, the second of them narrowed.
+        for _ in 0..6 {
+            let before = deputies.delegations.len();
+            let again = rng.next();
+            deputies.delegate(&mut Rng::new(again), &engine);
+            if deputies.delegations.len() == before {
+                continue;
+            }
+            // The same draw would take the first for a parent: what is made is made by hand.
+            let first = deputies.delegations[before].clone();
+            let request = CreateDelegation {
+                delegator: deputies.world.object_ref(first.from),
+                delegate: deputies.world.subject_ref(first.to),
+                items: first.clauses[0].iter().map(|item| deputies.to_engine(item)).collect(),
+                parent: first.parent.map(|at| deputies.delegations[at].id),
+                not_before: Some(timestamp(first.begins)),
+                end: DelegationEnd::At(timestamp(first.ends)),
+                redelegate: 0,
+                purpose: String::new(),
+                issued_by: String::new(),
+                metadata: Metadata::new(),
+                strict: false,
+                idempotency_key: None,
+                preconditions: Vec::new(),
+                clock: None,
+            };
+            let made = engine.create_delegation(request, &Cancel::default()).expect("the same is taken again");
+            deputies.delegations.push(Held { id: made.delegation.id, ..first });
+            for _ in 0..rng.between(1, 2) {
+                deputies.narrow(&mut rng, &engine, before + 1);
+            }
+            let (original, narrowed) = (deputies.delegations[before].id, deputies.delegations[before + 1].id);
+            for _ in 0..3 {
+                for update in deputies.world.random_changes(&mut rng, START) {
+                    // Some would close a cycle of parents, and are refused.
+                    let _ = engine.write_tuples(crate::engines::write_request(vec![update]));
+                }
+                let request = random_given(&mut rng);
+                let callers: Vec<O> = match deputies.delegations[before].to {
+                    Subject::Object(object) => vec![object],
+                    _ => (0..deputies.world.objects.len()).collect(),
+                };
+                for caller in callers {
+                    let asked: Vec<Asked> = deputies.world.asked(Subject::Object(caller)).collect();
+                    for Asked { object, member, .. } in asked {
+                        let question = deputies.question((object, member), caller);
+                        let ask = |id| engine.check(&question, &options(&Mandate::Delegation(id), &request, START));
+                        let (Ok(wide), Ok(narrow)) = (ask(original), ask(narrowed)) else { continue };
+                        let (wide, narrow) = (wide.answer.decision, narrow.answer.decision);
+                        compared += 1;
+                        less += u64::from(narrow != wide);
+                        let is_within = match narrow {
+                            Decision::Deny => true,
+                            Decision::Conditional => wide != Decision::Deny,
+                            Decision::Allow => wide == Decision::Allow,
+                        };
+                        assert!(is_within, "part {part}: {question:?} is {narrow:?} narrowed, and {wide:?} before");
+                    }
+                }
+            }
+        }
+    }
+    println!("{compared} answers compared, {less} of them narrowed");
+    assert!(less > 0, "nothing was narrowed");
 }

@@ -429,3 +429,25 @@ fn the_command_line_says_for_whom_and_why_not() {
     let through = server.ask(["list", "subjects", "project:alpha", "view", "agent", "--through-delegations"]);
     assert!(stdout(&through).starts_with("agent:coder  for user:dana"), "{}", stdout(&through));
 }
+
+#[test]
+fn a_root_with_too_many_delegations_is_an_error_and_no_decision() {
+    let world = World::new();
+    world.touch(&["workspace:eng#editor@user:dana", "workspace:eng#editor@agent:coder"]);
+    for _ in 0..32 {
+        world.delegate("user:dana", "agent:coder", &["edit"], "workspace:eng");
+    }
+    let client = world.client();
+    let dana = ask(Mandate::OnBehalfOf(object("user:dana")));
+    let asked = question("workspace:eng#edit@agent:coder");
+    assert_eq!(client.check_under(&asked, &dana).expect("an answer").decision, Decision::Allow);
+    // One to another agent, and one of something else, do not count.
+    world.delegate("user:dana", "agent:other", &["edit"], "workspace:eng");
+    world.delegate("user:dana", "agent:coder", &["edit"], "workspace:ops");
+    assert_eq!(client.check_under(&asked, &dana).expect("an answer").decision, Decision::Allow);
+    world.delegate("user:dana", "agent:coder", &["edit"], "workspace:eng");
+    let error = client.check_under(&asked, &dana).expect_err("too many");
+    assert_eq!((error.code, error.reason.as_str()), ("RESOURCE_EXHAUSTED", "TOO_MANY_DELEGATIONS"));
+    let elsewhere = client.check_under(&question("workspace:ops#edit@agent:coder"), &dana).expect("an answer");
+    assert_eq!(elsewhere.denial.map(|denial| denial.reason), Some(DenyReason::ActorLacksPermission));
+}
