@@ -451,3 +451,82 @@ fn a_root_with_too_many_delegations_is_an_error_and_no_decision() {
     let elsewhere = client.check_under(&question("workspace:ops#edit@agent:coder"), &dana).expect("an answer");
     assert_eq!(elsewhere.denial.map(|denial| denial.reason), Some(DenyReason::ActorLacksPermission));
 }
+
+#[test]
+fn a_cursor_goes_on_for_whom_it_was_given_and_a_suspension_counts_for_older_revisions_too() {
+    let world = World::new();
+    world.touch(&[
+        "workspace:eng#editor@user:dana",
+        "workspace:eng#editor@agent:coder",
+        "project:alpha#workspace@workspace:eng",
+        "project:beta#workspace@workspace:eng",
+    ]);
+    let id = world.delegate("user:dana", "agent:coder", &["edit"], "workspace:eng");
+    let client = world.client();
+    let list = |mandate: Mandate, cursor: Option<String>| {
+        let asked = ResourcesOf {
+            object_type: TypeName::new("project").expect("a type"),
+            permission: RelationName::new("edit").expect("a permission"),
+            subject: "agent:coder".parse().expect("a subject"),
+            acting: Acting { mandate, ..Acting::default() },
+            within: None,
+        };
+        let mut rows = Vec::new();
+        let page = ListPage { cursor, limit: Some(1), ..ListPage::default() };
+        let listed = client.list_resources(&asked, page, &mut |row| {
+            rows.push(row);
+            true
+        });
+        listed.map(|_| rows)
+    };
+    let first = list(Mandate::Delegation(id), None).expect("a list");
+    let cursor = first.first().map(|row| row.cursor.clone());
+    let next = list(Mandate::Delegation(id), cursor.clone()).expect("a list");
+    assert_eq!(next.iter().map(|row| row.object.to_string()).collect::<Vec<_>>(), ["project:beta"]);
+    for other in [Mandate::Own, Mandate::OnBehalfOf(object("user:dana"))] {
+        let error = list(other, cursor.clone()).expect_err("another list's");
+        assert_eq!(error.code, "INVALID_ARGUMENT", "{error:?}");
+    }
+    let asked = question("project:alpha#edit@agent:coder");
+    let token = client.check_under(&asked, &Ask::default()).expect("an answer").token;
+    client.suspend_principal(&object("agent:coder"), &Saying::default()).expect("suspended");
+    let under = Under { at: procura::api::client::At::AtExactSnapshot(token), ..Under::default() };
+    let checked = client.check_under(&asked, &Ask { under, ..Ask::default() }).expect("an answer");
+    assert_eq!((checked.decision, checked.historical), (Decision::Deny, true));
+    assert_eq!(checked.denial.map(|denial| denial.reason), Some(DenyReason::Suspended));
+}
+
+#[test]
+fn an_answer_says_how_long_time_alone_leaves_it_as_it_is() {
+    let world = World::new();
+    world.touch(&["workspace:eng#editor@user:dana", "workspace:eng#editor@agent:coder"]);
+    let client = world.client();
+    let first = world.delegate("user:dana", "agent:coder", &["edit"], "workspace:eng");
+    let ends = |id: DelegationId| {
+        let read = client.get_delegation(&id, &procura::api::client::At::Newest, None).expect("it is there");
+        read.chain.last().expect("itself").delegation.expires_at
+    };
+    let asked = question("workspace:eng#edit@agent:coder");
+    let until = |mandate: Mandate| client.check_under(&asked, &ask(mandate)).expect("an answer").valid_until;
+    assert_eq!(until(Mandate::Own), None);
+    assert_eq!(until(Mandate::Delegation(first)), Some(ends(first)));
+    assert_eq!(until(Mandate::OnBehalfOf(object("user:dana"))), Some(ends(first)));
+    // Before it begins, until it does; revoked, for ever.
+    let item = AskedItem { permissions: AskedPermissions::All, within: vec![object("workspace:eng")], caveat: None };
+    let later = ends(first);
+    let new = NewDelegation {
+        not_before: Some(later),
+        ..NewDelegation::of(
+            object("user:dana"),
+            "agent:coder".parse().expect("a delegate"),
+            vec![item],
+            DelegationEnd::After(Duration::from_secs(60)),
+        )
+    };
+    let second = client.create_delegation(&new).expect("a delegation").delegation.id;
+    assert_eq!(until(Mandate::Delegation(second)), Some(later));
+    client.revoke_delegation(&first, &Saying::default()).expect("revoked");
+    assert_eq!(until(Mandate::Delegation(first)), None);
+    // Nobody acts for dana now, but somebody will.
+    assert_eq!(until(Mandate::OnBehalfOf(object("user:dana"))), Some(later));
+}
