@@ -346,6 +346,7 @@ fn delegates(client: &Client, page: u64) -> Vec<String> {
         if all.len() == before {
             break;
         }
+        assert!(all.len() < 100, "a list that does not end");
     }
     all.iter()
         .map(|row| {
@@ -529,4 +530,88 @@ fn an_answer_says_how_long_time_alone_leaves_it_as_it_is() {
     assert_eq!(until(Mandate::Delegation(first)), None);
     // Nobody acts for dana now, but somebody will.
     assert_eq!(until(Mandate::OnBehalfOf(object("user:dana"))), Some(later));
+}
+
+#[test]
+fn a_later_schema_never_widens_a_consent() {
+    const BEFORE: &str = "use hierarchy
+caveat in_office(place string) { place == \"office\" }
+definition user {}
+definition agent {}
+definition doc {
+  relation owner: user | agent
+  permission view = owner
+}
+";
+    let world = World::new();
+    let client = world.client();
+    client.write_schema(BEFORE, None, false, &Metadata::new()).expect("a schema");
+    world.touch(&["doc:1#owner@user:dana", "doc:1#owner@agent:coder"]);
+    let all = world.delegate("user:dana", "agent:coder", &[], "doc:1");
+    let item = AskedItem {
+        permissions: AskedPermissions::Named(vec!["view".parse().expect("a name")]),
+        within: vec![object("doc:1")],
+        caveat: Some(procura::model::TupleCaveat {
+            name: procura::model::CaveatName::new("in_office").expect("a name"),
+            context: procura::model::Context::new(),
+        }),
+    };
+    let end = DelegationEnd::After(Duration::from_secs(60));
+    let new = NewDelegation::of(object("user:dana"), "agent:coder".parse().expect("a delegate"), vec![item], end);
+    let conditional = client.create_delegation(&new).expect("a delegation").delegation.id;
+    let decided = |asked: &str, id: DelegationId, place: Option<&str>| {
+        let context = place.map(|place| ("place".to_owned(), place.into())).into_iter().collect();
+        let under = Under { context, ..Under::default() };
+        let checked = client.check_under(&question(asked), &Ask { under, acting: Acting::via(id), explain: false });
+        let checked = checked.expect("an answer");
+        (checked.decision, checked.denial.map(|denial| denial.reason), checked.missing)
+    };
+    let allowed = (Decision::Allow, None, Vec::new());
+    let view = "doc:1#view@agent:coder";
+    assert_eq!(decided(view, all, None), allowed);
+    assert_eq!(decided(view, conditional, Some("office")), allowed);
+    let open = (Decision::Conditional, Some(DenyReason::ContextMissing), vec!["place".to_owned()]);
+    assert_eq!(decided(view, conditional, None), open);
+    let denied = |reason| (Decision::Deny, Some(reason), Vec::new());
+    assert_eq!(decided(view, conditional, Some("home")), denied(DenyReason::ConditionFalse));
+    // `all` was all there was; and a condition that is gone holds for nobody.
+    let after = BEFORE
+        .replace("caveat in_office(place string) { place == \"office\" }\n", "")
+        .replace("  permission view = owner\n", "  permission view = owner\n  permission share = owner\n");
+    client.write_schema(&after, None, false, &Metadata::new()).expect("a schema");
+    assert_eq!(decided("doc:1#share@agent:coder", all, None), denied(DenyReason::OutOfScope));
+    assert_eq!(decided(view, all, None), allowed);
+    assert_eq!(decided(view, conditional, Some("office")), denied(DenyReason::ConditionFalse));
+}
+
+#[test]
+fn a_validation_file_holds_an_answer_to_its_reason_and_hop() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |assertion: &str| {
+        let path = folder.path().join("world.yaml");
+        let text = format!(
+            "schema: |-\n  definition user {{}}\n  definition agent {{}}\n  definition doc {{\n    relation owner: user | agent\n    \
+             permission view = owner\n    permission edit = owner\n  }}\nrelationships: |-\n  doc:1#owner@user:dana\n  \
+             doc:1#owner@agent:coder\ndelegations:\n  - {{id: d1, from: user:dana, to: agent:coder, permissions: [view], within: \
+             [doc:1], expires: 2999-01-01T00:00:00Z}}\nassertions:\n  {assertion}\n"
+        );
+        std::fs::write(&path, text).expect("written");
+        let said = crate::cli::run(["test", path.to_str().expect("a path")]);
+        (code(&said), stdout(&said))
+    };
+    for (assertion, passes) in [
+        ("assertTrue: ['doc:1#view@agent:coder via d1']", true),
+        // By itself it may, and by the delegation not.
+        ("assertTrue: ['doc:1#edit@agent:coder via d1']", false),
+        ("assertFalse: ['doc:1#edit@agent:coder via d1']", true),
+        ("assertFalse: [{check: 'doc:1#edit@agent:coder via d1', reason: OUT_OF_SCOPE, hop: 1}]", true),
+        ("assertFalse: [{check: 'doc:1#edit@agent:coder via d1', reason: SUSPENDED}]", false),
+        ("assertFalse: [{check: 'doc:1#edit@agent:coder via d1', reason: OUT_OF_SCOPE, hop: 2}]", false),
+        ("assertFalse: [{check: 'doc:1#view@agent:coder for user:tom', reason: NO_DELEGATION}]", true),
+    ] {
+        let (code, text) = run(assertion);
+        assert_eq!(code == 0, passes, "{assertion}\n{text}");
+    }
+    let (_, text) = run("assertFalse: [{check: 'doc:1#edit@agent:coder via d1', reason: SUSPENDED}]");
+    assert!(text.contains("expected DENY SUSPENDED, got DENY OUT_OF_SCOPE at hop 1"), "{text}");
 }
