@@ -69,7 +69,8 @@ soak: needs
 	@export PROCURA_SEED='$(PROCURA_SEED)' PROCURA_DECISIONS=$$(($(SOAK) * 1000000)) PROCURA_LISTED=$$(($(SOAK) * 400000)) \
 	  PROCURA_EXPLAINED=$$(($(SOAK) * 16000)) PROCURA_CONTEXTUAL_WORLDS=$$(($(SOAK) * 40)) \
 	  PROCURA_LAID_OVER=$$(($(SOAK) * 8)) PROCURA_TREES=$$(($(SOAK) * 12)) PROCURA_KILLS=$$(($(SOAK) * 20)) PROCURA_ORDERS=$$(($(SOAK) * 4)) \
-	  PROCURA_CHAINS=$$(($(SOAK) * 10000)) PROCURA_REVOCATIONS=$$(($(SOAK) * 10000)); \
+	  PROCURA_CHAINS=$$(($(SOAK) * 10000)) PROCURA_REVOCATIONS=$$(($(SOAK) * 10000)) \
+	  PROCURA_NARROWED=$$(($(SOAK) * 30)); \
 	$(CARGO) test --locked --test it -- --nocapture agrees:: order_of_writing:: acting:: acting_wire:: lists:: explain:: contextual:: laid_over:: hierarchy:: walk_shapes:: crash::
 
 lint: needs

@@ -9,7 +9,7 @@
 //! root, and that depths count up from 1. So it has at least one link. Whether it is live, whether each actor is a
 //! delegate now, and what it covers are questions that are asked of it each time.
 
-use crate::model::{Delegation, DelegationState, DenyReason, ObjectRef, Timestamp};
+use crate::model::{Delegation, DelegationState, DenyReason, ObjectRef};
 use std::sync::Arc;
 
 /// Links of which each follows from the one before.
@@ -106,26 +106,6 @@ impl Chain {
         })
     }
 
-    /// The earliest end of its links: from then on it is over.
-    #[must_use]
-    pub fn expires_at(&self) -> Timestamp {
-        self.delegations().map(|delegation| delegation.expires_at).min().unwrap_or(self.first.expires_at)
-    }
-
-    /// The latest beginning of its links: before, it does not hold yet.
-    #[must_use]
-    pub fn not_before(&self) -> Timestamp {
-        self.delegations().map(|delegation| delegation.not_before).max().unwrap_or(self.first.not_before)
-    }
-
-    /// The first link that denies by its own state at `now`, with its hop. The membership of its actor comes before it in
-    /// the order of reasons, hop by hop.
-    #[must_use]
-    pub fn first_not_live(&self, now: Timestamp) -> Option<(usize, DenyReason)> {
-        let mut states = self.delegations().enumerate();
-        states.find_map(|(before, delegation)| Some((before + 1, denied_by(delegation.state(now))?)))
-    }
-
     /// The caller expects to act for this root.
     pub fn expect_root(&self, expected: &ObjectRef) -> Result<(), DenyReason> {
         if self.root() == expected { Ok(()) } else { Err(DenyReason::RootMismatch) }
@@ -152,9 +132,8 @@ pub fn denied_by(state: DelegationState) -> Option<DenyReason> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{at, below, chain, first, id, object};
+    use super::super::samples::{below, chain, first, id, object};
     use super::*;
-    use crate::model::Revoked;
 
     fn verified(links: &[Delegation]) -> Result<Chain, Broken> {
         Chain::verify(links.iter().cloned().map(Arc::new).collect())
@@ -199,30 +178,6 @@ mod tests {
         assert_eq!(with(2, |link| link.root = object("user:eve")), Err(Broken::Root { hop: 3 }));
         assert_eq!(with(0, |link| link.depth = 0), Err(Broken::Depth { hop: 1, depth: 0 }));
         assert_eq!(with(2, |link| link.depth = 2), Err(Broken::Depth { hop: 3, depth: 2 }));
-    }
-
-    #[test]
-    fn the_earliest_end_and_the_latest_beginning_count() {
-        let mut links = three();
-        (links[0].not_before, links[1].not_before) = (at(20), at(10));
-        (links[1].expires_at, links[2].expires_at) = (at(100), at(200));
-        let chain = chain(&links);
-        assert_eq!((chain.not_before(), chain.expires_at()), (at(20), at(100)));
-        let denies = |now| chain.first_not_live(at(now));
-        assert_eq!(denies(9), Some((1, DenyReason::DelegationNotYetValid)));
-        assert_eq!(denies(20), None);
-        assert_eq!(denies(99), None);
-        assert_eq!(denies(100), Some((2, DenyReason::DelegationExpired)));
-    }
-
-    #[test]
-    fn the_first_hop_that_is_not_live_is_named_and_revocation_before_time() {
-        let mut links = three();
-        links[1].revoked = Some(Revoked { at: at(5), reason: String::new() });
-        links[2].expires_at = at(1);
-        let chain = chain(&links);
-        assert_eq!(chain.first_not_live(at(2_000)), Some((1, DenyReason::DelegationExpired)));
-        assert_eq!(chain.first_not_live(at(7)), Some((2, DenyReason::DelegationRevoked)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Narrowing {
         }
         if let Some(end) = self.expires_at {
             if end > of.expires_at {
-                let message = format!("`{}` ends at {}; a narrowing only moves that forward", of.id, of.expires_at);
+                let message = format!("`{}` ends at {}; a narrowing only ends it earlier", of.id, of.expires_at);
                 return Err(Refusal::new(RefusalReason::Widens, "expires_at", end, message)
                     .with_hint("make a new delegation to widen one"));
             }

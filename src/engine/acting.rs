@@ -78,7 +78,7 @@ pub(super) struct Authority {
     pub(super) caller: SubjectKey,
     pub(super) form: Form,
     pub(super) heights: Heights,
-    /// Anchors by their numbers; `None` when the schema lacks the type.
+    /// Anchors by their numbers; `None` for one that nothing mentions, which is at most the object asked about itself.
     pub(super) anchors: HashMap<ObjectRef, Option<(TypeNum, ObjectNum)>>,
     pub(super) conditions: Vec<(TupleCaveat, Value)>,
     /// Of each subject asked about, if questions follow one another: what was found for it.
@@ -221,8 +221,9 @@ impl Authority {
         };
         for Taken { chain, .. } in &chains {
             for anchor in chain.delegations().flat_map(Delegation::anchors) {
+                budget.spend(1)?;
                 if !authority.anchors.contains_key(anchor) {
-                    authority.anchors.insert(anchor.clone(), resolver.known_object(anchor)?);
+                    authority.anchors.insert(anchor.clone(), resolver.numbered(anchor)?);
                 }
             }
         }
@@ -278,6 +279,7 @@ impl Taking<'_> {
         view.snapshot().delegations_left(root, view.now(), |delegation| {
             spent = budget.spend(RECORD_EDGES);
             match delegation.state(view.now()) {
+                _ if !may_hold(&delegation.delegate, self.caller) => {}
                 DelegationState::Live => left.push(delegation),
                 DelegationState::NotYetValid => others_until = earliest(others_until, Some(delegation.not_before)),
                 DelegationState::Expired | DelegationState::Revoked => {}
@@ -340,6 +342,15 @@ pub(super) fn delegate_has(
     };
     let Standing { in_force, view, .. } = standing;
     own(&in_force.plan, view, Asked { node, subject }, context, resolver, budget)
+}
+
+/// Whether somebody could be a delegate, or in it, as far as its text tells.
+fn may_hold(delegate: &SubjectRef, actor: &ObjectRef) -> bool {
+    match delegate {
+        SubjectRef::Object(object) => object == actor,
+        SubjectRef::Userset(..) => true,
+        SubjectRef::Wildcard(_) => false,
+    }
 }
 
 /// The ordinary check, as a value to be combined.

@@ -56,7 +56,9 @@ pub struct RadiusLister {
     standing: Standing,
     principal: SubjectRef,
     situation: Situation,
+    /// What is listed next: first on its own, then by one delegation after the other.
     ahead: VecDeque<Part>,
+    held: BTreeMap<u64, Arc<Delegation>>,
     open: Option<(Part, ResourceLister)>,
 }
 
@@ -85,25 +87,7 @@ impl Engine {
                 }
             }
         }
-        for delegation in self.held_by(&standing, &principal, &situation, cancel)?.values() {
-            let Some(chain) = chain_of(standing.view.snapshot(), &delegation.id)? else { continue };
-            let shown: Vec<ChainLink> = chain.delegations().map(ChainLink::from).collect();
-            // What is covered is in every clause, so in the first.
-            let items = delegation.clauses.first().map(|clause| clause.items.as_slice()).unwrap_or_default();
-            for definition in schema.definitions() {
-                for member in &definition.members {
-                    let pair = (definition.name.clone(), member.name().clone());
-                    if items.iter().any(|item| item.frozen.contains(&pair)) {
-                        ahead.push_back(Part {
-                            acting: Acting::via(delegation.id),
-                            chain: shown.clone(),
-                            object_type: pair.0,
-                            permission: pair.1,
-                        });
-                    }
-                }
-            }
-        }
+        let held = self.held_by(&standing, &principal, &situation, cancel)?;
         Ok(RadiusLister {
             store: self.store.clone(),
             limits: self.limits.clone(),
@@ -111,6 +95,7 @@ impl Engine {
             principal: SubjectRef::Object(principal),
             situation,
             ahead,
+            held,
             open: None,
         })
     }
@@ -134,9 +119,7 @@ impl Engine {
         let mut resolver = Resolver::again(&self.store, &standing.in_force, &standing.transient);
         for userset in usersets {
             let found = delegate_has(standing, &mut resolver, (principal, &userset), &situation.context, &mut budget)?;
-            if let Some(error) = found.fault {
-                return Err(error);
-            }
+            // One that cannot be told may be in it: what is listed by it is asked about all the same.
             if found.membership != Membership::Not {
                 delegates.push(userset);
             }
@@ -173,7 +156,14 @@ impl RadiusLister {
             let (part, mut lister) = match self.open.take() {
                 Some(open) => open,
                 None => match self.ahead.pop_front() {
-                    None => break,
+                    None => match self.held.pop_first() {
+                        None => break,
+                        Some((_, delegation)) => {
+                            // Bounded: each delegation is taken once.
+                            self.ahead = self.parts(&delegation)?;
+                            continue;
+                        }
+                    },
                     Some(part) => {
                         let lister = self.list(&part, cancel)?;
                         (part, lister)
@@ -192,6 +182,25 @@ impl RadiusLister {
             self.open = Some((part, lister));
         }
         Ok(page)
+    }
+
+    /// One for each permission or relation that a delegation's scope names and the schema still has.
+    fn parts(&self, delegation: &Delegation) -> Result<VecDeque<Part>, Error> {
+        let mut parts = VecDeque::new();
+        let Some(chain) = chain_of(self.standing.view.snapshot(), &delegation.id)? else { return Ok(parts) };
+        let chain: Vec<ChainLink> = chain.delegations().map(ChainLink::from).collect();
+        // What is covered is in every clause, so in the first.
+        let items = delegation.clauses.first().map(|clause| clause.items.as_slice()).unwrap_or_default();
+        for definition in self.standing.in_force.schema.definitions() {
+            for member in &definition.members {
+                let pair = (definition.name.clone(), member.name().clone());
+                if items.iter().any(|item| item.frozen.contains(&pair)) {
+                    let (acting, chain) = (Acting::via(delegation.id), chain.clone());
+                    parts.push_back(Part { acting, chain, object_type: pair.0, permission: pair.1 });
+                }
+            }
+        }
+        Ok(parts)
     }
 
     fn list(&self, part: &Part, cancel: &Cancel) -> Result<ResourceLister, Error> {

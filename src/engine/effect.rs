@@ -15,8 +15,8 @@ use crate::condition::Outcome;
 use crate::delegation::{Scoped, denied_by, scope};
 use crate::graph::View;
 use crate::model::{
-    ACTING_CHAINS_MAX, ChainLink, Clause, Context, Delegation, Denial, DenyReason, Membership, RelationName, Timestamp,
-    TupleCaveat, TypeName,
+    ACTING_CHAINS_MAX, ChainLink, Clause, Context, Delegation, Denial, DenyReason, Membership, ObjectNum, RelationName,
+    Timestamp, TupleCaveat, TypeName,
 };
 use crate::walk::{self, Asked, Asker, Budget, Node, TrailStep};
 use std::cell::RefCell;
@@ -325,12 +325,15 @@ impl Authority {
         let pair = pair(here.in_force, node)?;
         let object = (here.in_force.names.member(node.member)?.of, node.object);
         let Authority { caller: _, form: _, heights, anchors, conditions, askers: _ } = self;
+        // What nothing mentions has no place in the hierarchy, and is told by its name.
+        let is_unknown = node.object.0 >= ObjectNum::TRANSIENT_FIRST;
+        let unknown = is_unknown.then(|| here.resolver.object_of(node)).transpose()?;
         let budget = RefCell::new(budget);
         let scoped = scope(
             &delegation.clauses,
             &pair,
             |anchor| {
-                let Some(Some(anchor)) = anchors.get(anchor) else { return Ok(false) };
+                let Some(Some(anchor)) = anchors.get(anchor) else { return Ok(unknown.as_ref() == Some(anchor)) };
                 Ok(heights.is_within(&here.in_force.plan, here.view, (object, *anchor), &mut budget.borrow_mut())?)
             },
             |caveat| {

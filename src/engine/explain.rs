@@ -82,13 +82,14 @@ impl Engine {
         let here = Here { in_force: &standing.in_force, view: &standing.view, resolver: &resolver, context };
         let Judged { membership, missing, valid_until, denial, chain, trail: _ } =
             authority.judge(here, node, &mut budget, false)?;
-        let chains = self.explain_chains(&standing, here, &mut authority, (question, node), &chain, cancel)?;
+        let (chains, is_whole) =
+            self.explain_chains(&standing, here, &mut authority, (question, node), &chain, cancel)?;
         Ok(Explained {
             decision: decided(membership),
             missing,
             valid_until,
             steps: Vec::new(),
-            truncated: false,
+            truncated: !is_whole,
             near_misses: Vec::new(),
             near_misses_cut: false,
             denial,

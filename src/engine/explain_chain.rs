@@ -9,8 +9,9 @@ use super::effect::{Here, Test, Tested, tests};
 use super::situation::Standing;
 use super::{Engine, Error, Explained};
 use crate::model::{
-    AskedPermissions, Cancel, ChainLink, Clause, Decision, Delegation, DelegationState, Denial, DenyReason,
-    ExplainStep, Membership, NearMiss, ObjectRef, PermissionName, Question, ScopeItem, SubjectRef, Timestamp,
+    ACTING_CHAINS_MAX, AskedPermissions, Cancel, ChainLink, Clause, Decision, Delegation, DelegationState, Denial,
+    DenyReason, ExplainStep, Membership, NearMiss, ObjectRef, PermissionName, Question, ScopeItem, SubjectRef,
+    Timestamp,
 };
 use crate::walk::{Asked, Budget, Node};
 
@@ -67,7 +68,7 @@ pub struct ChainTest {
 
 impl Engine {
     /// Every test of every chain that counts for an authority. `answered` is the chain by which the answer was found: of
-    /// it, the actors' own answers are explained too.
+    /// it, the actors' own answers are explained too. The second value is false where chains are left out.
     pub(super) fn explain_chains(
         &self,
         standing: &Standing,
@@ -76,16 +77,26 @@ impl Engine {
         (question, node): (&Question, Node),
         answered: &[ChainLink],
         cancel: &Cancel,
-    ) -> Result<Vec<ExplainedChain>, Error> {
+    ) -> Result<(Vec<ExplainedChain>, bool), Error> {
         let form = std::mem::replace(&mut authority.form, Form::Own { is_suspended: false });
         let chains = match &form {
             Form::Own { .. } => &[],
             Form::Chains { chains, others_until: _ } => chains.as_slice(),
         };
         let mut explained = Vec::with_capacity(chains.len());
+        // The one by which it was answered in any case, and of the others the first.
+        let mut others_left = ACTING_CHAINS_MAX - 1;
+        let mut is_whole = true;
         for taken in chains {
             let links = taken.shown();
             let explain = links == answered;
+            if !explain {
+                if others_left == 0 {
+                    is_whole = false;
+                    continue;
+                }
+                others_left -= 1;
+            }
             let mut chain = ExplainedChain { links, decision: Decision::Allow, denial: None, tests: Vec::new() };
             for test in tests(taken.links.len()) {
                 let mut budget = Budget::new(&self.limits, cancel.clone());
@@ -109,7 +120,7 @@ impl Engine {
             explained.push(chain);
         }
         authority.form = form;
-        Ok(explained)
+        Ok((explained, is_whole))
     }
 }
 
@@ -125,7 +136,8 @@ impl ExplainedChain {
             }
             (Decision::Conditional, Decision::Allow) => {
                 self.decision = Decision::Conditional;
-                self.denial = denial(DenyReason::ContextMissing);
+                // Of one that nobody can make, context would not help.
+                self.denial = if test.failed.is_none() { denial(DenyReason::ContextMissing) } else { None };
             }
         }
     }

@@ -62,13 +62,14 @@ pub struct DelegateLister {
     /// Those that cover what is asked, by number; and the rows of the first that are not listed yet.
     ahead: BTreeMap<u64, Arc<Delegation>>,
     rows: std::vec::IntoIter<DelegateRow>,
-    /// Of the delegation a cursor stood within: rows up to this place were listed.
+    /// Of the delegation a cursor stood within: whoever stands up to this place was listed.
     after: Option<(u64, u32)>,
     seal: CursorSeal,
 }
 
-/// A position: the delegation's number, and the place of the row among its rows.
+/// A position: the delegation's number, and the subject's number and one, or 0 for `type:*`, which stands first.
 const POSITION_BYTES: usize = 12;
+const AT_WILDCARD: u32 = 0;
 /// Records read at a time.
 const RECORDS: usize = 256;
 
@@ -207,17 +208,23 @@ impl DelegateLister {
                 }
             }
         }
-        for (place, row) in rows.iter_mut().enumerate() {
-            let place = u32::try_from(place).unwrap_or(u32::MAX);
-            let position = [delegation.number.to_be_bytes().as_slice(), &place.to_be_bytes()].concat();
-            row.cursor = self.seal.close(self.revision(), &position);
+        let after = self.after.filter(|(number, _)| *number == delegation.number).map(|(_, place)| place);
+        let mut ahead = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let place = match &row.subject {
+                SubjectRef::Object(object) => {
+                    let number = resolver.known_principal(object)?.map_or(u32::MAX, |key| key.object.0);
+                    number.saturating_add(1)
+                }
+                SubjectRef::Userset(..) | SubjectRef::Wildcard(_) => AT_WILDCARD,
+            };
+            if after.is_none_or(|after| place > after) {
+                let position = [delegation.number.to_be_bytes().as_slice(), &place.to_be_bytes()].concat();
+                row.cursor = self.seal.close(self.revision(), &position);
+                ahead.push(row);
+            }
         }
-        if let Some((number, place)) = self.after
-            && number == delegation.number
-        {
-            rows.drain(..rows.len().min(place as usize + 1));
-        }
-        Ok(rows)
+        Ok(ahead)
     }
 
     /// One that no tuple names stands for everybody else.

@@ -21,6 +21,9 @@ pub(super) struct Resolver<'a> {
     transient: Transient,
 }
 
+/// Most ids without a number of the store in one request.
+const PLACES_MAX: usize = (ObjectNum::ANYBODY_ELSE.0 - ObjectNum::TRANSIENT_FIRST) as usize;
+
 /// The transient numbers of a request that goes on after its question was resolved: place by place, the ids that got one.
 /// An id that a contextual tuple names, or that a list could hold because it is asked about, takes a place though the
 /// store may know it, so that the places of the others do not hang on that.
@@ -108,13 +111,18 @@ impl<'a> Resolver<'a> {
         Ok(Some(SubjectKey { kind: SubjectKind::Plain, member, object: self.number(of, &principal.id)? }))
     }
 
-    /// An object that a record names; `None` when the schema in force lacks its type.
-    pub(super) fn known_object(&mut self, object: &ObjectRef) -> Result<Option<(TypeNum, ObjectNum)>, Error> {
+    /// An object that a record names, if it has a number here or in the store: it gets none for being named there.
+    pub(super) fn numbered(&self, object: &ObjectRef) -> Result<Option<(TypeNum, ObjectNum)>, Error> {
         if self.in_force.schema.definition(object.object_type.as_str()).is_none() {
             return Ok(None);
         }
         let (of, _) = self.itself(&object.object_type)?;
-        Ok(Some((of, self.number(of, &object.id)?)))
+        let place = self.transient.iter().position(|place| place.used && place.of == of && place.id == object.id);
+        let number = match place {
+            Some(at) => Some(transient(at)),
+            None => self.store.dictionary().number(of, object.id.as_str())?,
+        };
+        Ok(number.map(|number| (of, number)))
     }
 
     /// A relation or permission on an object, as a record names it; `None` when the schema in force lacks either.
@@ -152,6 +160,12 @@ impl<'a> Resolver<'a> {
             return Ok(number);
         }
         let at = place.unwrap_or(self.transient.len());
+        if at >= PLACES_MAX {
+            // The last number stands for everybody else, so it is nobody's.
+            let message = format!("the request needs numbers for more than {PLACES_MAX} ids that no tuple mentions");
+            return Err(Error::new(Kind::ResourceExhausted, "TOO_MANY_UNKNOWN_IDS", message)
+                .with_fact("limit", PLACES_MAX.to_string()));
+        }
         match self.transient.get_mut(at) {
             Some(place) => place.used = true,
             None => self.transient.push(Place { of, id: id.clone(), used: true }),

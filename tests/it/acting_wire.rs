@@ -329,6 +329,65 @@ fn a_blast_radius_is_all_that_a_principal_reaches_by_each_authority() {
     assert_eq!(error.reason, "UNKNOWN_TYPE");
 }
 
+#[test]
+fn a_list_of_who_may_act_goes_on_behind_whom_it_named_whoever_has_left() {
+    let world = World::new();
+    world.touch(&[
+        "project:alpha#editor@user:dana",
+        "project:alpha#editor@agent:*",
+        "group:crew#member@agent:one",
+        "group:crew#member@agent:two",
+        "group:crew#member@agent:three",
+    ]);
+    let client = world.client();
+    world.delegate("user:dana", "group:crew#member", &["edit"], "project:alpha");
+    let permission = RelationName::new("edit").expect("a permission");
+    let agent = TypeName::new("agent").expect("a type");
+    let list = |cursor: Option<String>, limit: u64| {
+        let mut rows: Vec<DelegateRow> = Vec::new();
+        let page = ListPage { cursor, limit: Some(limit), ..ListPage::default() };
+        client
+            .list_delegates((&object("project:alpha"), &permission, &agent), page, &mut |row| {
+                rows.push(row);
+                true
+            })
+            .expect("a list");
+        rows
+    };
+    let first = list(None, 2);
+    let named = |rows: &[DelegateRow]| rows.iter().map(|row| row.subject.to_string()).collect::<Vec<String>>();
+    assert_eq!(named(&first), ["agent:one", "agent:two"]);
+    let tuple: RelationTuple = "group:crew#member@agent:one".parse().expect("a tuple");
+    let update = TupleUpdate { kind: UpdateKind::Delete, tuple };
+    client.write_tuples(&[update], &[], &Metadata::new()).expect("written");
+    let cursor = first.last().map(|row| row.cursor.clone());
+    assert_eq!(named(&list(cursor, 10)), ["agent:three"]);
+}
+
+#[test]
+fn anchors_that_nothing_mentions_cover_themselves_and_nothing_else() {
+    let world = World::new();
+    world.touch(&["workspace:eng#editor@user:dana", "project:open#editor@agent:*", "project:open#editor@user:*"]);
+    let client = world.client();
+    // More than a request has numbers for ids that no tuple mentions.
+    let within = |item: usize| (0..1_000).map(|at| object(&format!("project:none{item}x{at}"))).collect::<Vec<_>>();
+    let item = |at: usize| AskedItem { permissions: AskedPermissions::All, within: within(at), caveat: None };
+    let items: Vec<AskedItem> = (0..5).map(item).collect();
+    let end = DelegationEnd::After(Duration::from_secs(60));
+    let new = NewDelegation::of(object("user:dana"), "agent:coder".parse().expect("a delegate"), items, end);
+    let id = client.create_delegation(&new).expect("a delegation").delegation.id;
+    let reason = |asked: &str| {
+        let checked = client.check_under(&question(asked), &ask(Mandate::Delegation(id))).expect("an answer");
+        checked.denial.map(|denial| denial.reason)
+    };
+    assert_eq!(reason("project:open#edit@agent:coder"), Some(DenyReason::OutOfScope));
+    assert_eq!(reason("project:other#edit@agent:coder"), Some(DenyReason::OutOfScope));
+    assert_eq!(reason("project:none4x999#edit@agent:coder"), Some(DenyReason::ActorLacksPermission));
+    // Written, it is mentioned, and still the anchor it was.
+    world.touch(&["project:none4x999#editor@agent:coder", "project:none4x999#editor@user:dana"]);
+    assert_eq!(reason("project:none4x999#edit@agent:coder"), None);
+}
+
 fn delegates(client: &Client, page: u64) -> Vec<String> {
     let permission = RelationName::new("edit").expect("a permission");
     let agent = TypeName::new("agent").expect("a type");
