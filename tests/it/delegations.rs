@@ -503,6 +503,18 @@ fn what_is_over_broad_is_warned_of_or_refused() {
 }
 
 #[test]
+fn what_cannot_be_told_is_said_and_no_strict_request_is_taken_on_trust() {
+    let world = World::with(|options| options.limits.over_broad_edges_max = 1);
+    let wide = new("user:rita", "agent:a", vec![item("ticket#write", &["workspace:support"])]);
+    let created = world.create(&wide);
+    let said: Vec<(&str, &str)> =
+        created.warnings.iter().map(|warning| (warning.kind.as_str(), warning.field.as_str())).collect();
+    assert_eq!(said, [("NOT_ALL_LOOKED_AT", "items[0]")]);
+    let error = world.refuses_to_create(&wide.tap(|new| new.strict = true), (STATE, "OVER_BROAD", "items[0]"));
+    assert!(error.message.contains("cannot tell within 1 edges"), "{error:?}");
+}
+
+#[test]
 fn a_child_is_clamped_to_its_parent_and_told() {
     let world = World::new();
     let first = world.made(&new("user:rita", "agent:one", one_invoice()).tap(|new| new.redelegate = 2));
