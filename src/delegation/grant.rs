@@ -1,13 +1,15 @@
 //! May this delegation be made, and what is stored then?
 //!
-//! INVARIANT: a child ends no later than its parent and may be delegated on less often. A refusal comes out of a closed
-//! list, the first that applies in its order. Authority is not judged here: it is the intersection at each use.
+//! INVARIANT: when it is made, a child ends no later than its parent and may be delegated on less often; a parent that is
+//! narrowed afterwards may end before it, which each use sees. A refusal comes out of a closed list, the first that applies
+//! in its order. Authority is not judged here: it is the intersection at each use.
 
 use super::Chain;
 use crate::model::{
-    AskedPermissions, Clause, Context, Delegation, DelegationId, DelegationState, Membership, ObjectRef, RefusalReason,
-    ScopeItem, SubjectRef, Timestamp,
+    AskedPermissions, Clause, Context, Delegation, DelegationId, DelegationState, Membership, ObjectRef,
+    PermissionName, RefusalReason, ScopeItem, SubjectRef, Timestamp,
 };
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// What is asked for. The delegate is no wildcard, and each item's permissions are frozen already.
@@ -138,9 +140,15 @@ impl Grant {
     }
 }
 
-/// Whether a record that comes from elsewhere could have been made under its parent, its clauses in order. What was judged
-/// by the time or by data when it was made is not judged again, so it may be over, or revoked.
-pub fn judge_record(record: Delegation, parent: Option<&Chain>, limits: GrantLimits) -> Result<Delegation, Refusal> {
+/// Whether a record that comes from elsewhere could have been made under its parent, its clauses in order. Who was a
+/// delegate, and what was over, when it was made is not judged again: it may be over, or revoked. `now` is `None` under a
+/// clock that may be set, by which nothing is too late.
+pub fn judge_record(
+    record: Delegation,
+    parent: Option<&Chain>,
+    limits: GrantLimits,
+    now: Option<Timestamp>,
+) -> Result<Delegation, Refusal> {
     if let Some(parent) = parent {
         refuse_cycle(&record, parent)?;
         let left = budget_left(parent.last())?;
@@ -154,11 +162,62 @@ pub fn judge_record(record: Delegation, parent: Option<&Chain>, limits: GrantLim
         return Err(Refusal::new(RefusalReason::TooDeep, "depth", record.depth, message));
     }
     refuse_bad_interval(&record)?;
+    if let Some(now) = now.filter(|now| record.created_at > *now) {
+        let message = format!("it was made at {}, and it is {now} now", record.created_at);
+        return Err(Refusal::new(RefusalReason::BadInterval, "created_at", record.created_at, message)
+            .with_hint("set the clock of this server, or of the one that made it"));
+    }
+    if let Some(parent) = parent {
+        refuse_later_end(&record, parent)?;
+    }
+    if let Some(most) = limits.lifetime_max
+        && record.expires_at.since(record.created_at) > most
+    {
+        let message = format!("it lives longer than the {} s a delegation may from its creation", most.as_secs());
+        return Err(Refusal::new(RefusalReason::BeyondMaxLifetime, "expires_at", record.expires_at, message)
+            .with_hint("let this server's delegations live as long as the other's"));
+    }
     if record.clauses.is_empty() {
         return Err(Refusal::new(RefusalReason::EmptyScope, "clauses", "", "it would cover nothing"));
     }
-    let clauses = record.clauses.into_iter().map(|clause| clause_of(clause.items)).collect::<Result<_, _>>()?;
+    let mut clauses = Vec::with_capacity(record.clauses.len());
+    for (index, clause) in record.clauses.into_iter().enumerate() {
+        let judged = clause_of(clause.items).and_then(|clause| refuse_foreign_pairs(&clause).map(|()| clause));
+        clauses.push(
+            judged.map_err(|refusal| Refusal { field: format!("clauses[{index}].{}", refusal.field), ..refusal })?,
+        );
+    }
     Ok(Delegation { clauses, ..record })
+}
+
+/// Whoever was never narrowed still has the end under which its children were made.
+fn refuse_later_end(record: &Delegation, parent: &Chain) -> Result<(), Refusal> {
+    for above in parent.delegations() {
+        let is_narrowed = above.version > u32::from(above.revoked.is_some());
+        if !is_narrowed && record.expires_at > above.expires_at {
+            let message = format!("it ends after `{}` above it, which ends at {}", above.id, above.expires_at);
+            return Err(Refusal::new(RefusalReason::BadInterval, "expires_at", record.expires_at, message));
+        }
+    }
+    Ok(())
+}
+
+/// Names freeze to pairs that carry one of them. What `all` was frozen to hangs on the schema of that day.
+fn refuse_foreign_pairs(clause: &Clause) -> Result<(), Refusal> {
+    for (index, ScopeItem { asked, frozen, within: _, caveat: _ }) in clause.items.iter().enumerate() {
+        let AskedPermissions::Named(names) = asked else { continue };
+        let names: HashSet<&PermissionName> = names.iter().collect();
+        for (of, name) in frozen {
+            let [anywhere, there] =
+                [None, Some(of.clone())].map(|object_type| PermissionName { object_type, name: name.clone() });
+            if !names.contains(&anywhere) && !names.contains(&there) {
+                let message = format!("`{of}#{name}` has none of the names that were asked for");
+                let field = format!("items[{index}].frozen");
+                return Err(Refusal::new(RefusalReason::Widens, field, format!("{of}#{name}"), message));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A delegate, as written, differs from all earlier delegators of its chain. Its own may narrow for itself.
@@ -309,7 +368,7 @@ mod tests {
         let above = chain(std::slice::from_ref(&parent));
         let made = under(Grant { redelegate: 2, ..grant("agent:bot", "agent:sub") }, &[parent]).unwrap();
         let judged = |record: Delegation| {
-            judge_record(record, Some(&above), GrantLimits::default()).map_err(|refusal| refusal.reason)
+            judge_record(record, Some(&above), GrantLimits::default(), Some(at(100))).map_err(|refusal| refusal.reason)
         };
         assert_eq!(judged(made.clone()).as_ref(), Ok(&made));
         // It may be over.
@@ -322,6 +381,55 @@ mod tests {
         let empty = Clause { items: Vec::new() };
         assert_eq!(judged(Delegation { clauses: vec![empty], ..made.clone() }), Err(RefusalReason::EmptyScope));
         assert_eq!(judged(Delegation { delegate: "user:rita".parse().unwrap(), ..made }), Err(RefusalReason::Cycle));
+    }
+
+    #[test]
+    fn a_record_from_elsewhere_lives_and_covers_no_more_than_one_that_is_made() {
+        let parent = Delegation { expires_at: at(500), ..first(1, "user:rita", "agent:bot", 3) };
+        let made = under(grant("agent:bot", "agent:sub"), std::slice::from_ref(&parent)).unwrap();
+        let below = |parent: &Delegation, record: &Delegation, now: Option<i64>| {
+            let above = chain(std::slice::from_ref(parent));
+            let judged = judge_record(record.clone(), Some(&above), GrantLimits::default(), now.map(at));
+            judged.map(|_| ()).map_err(|refusal| (refusal.reason, refusal.field))
+        };
+        let refused = |reason, field: &str| Err((reason, field.to_owned()));
+        // Made at 100, and no later than now, unless the clock may be set.
+        assert_eq!(below(&parent, &made, Some(100)), Ok(()));
+        assert_eq!(below(&parent, &made, Some(99)), refused(RefusalReason::BadInterval, "created_at"));
+        assert_eq!(below(&parent, &made, None), Ok(()));
+        // No later end than the parent's, as long as that is the one it was made with.
+        let late = Delegation { expires_at: at(501), ..made.clone() };
+        assert_eq!(below(&parent, &Delegation { expires_at: at(500), ..made.clone() }, Some(100)), Ok(()));
+        assert_eq!(below(&parent, &late, Some(100)), refused(RefusalReason::BadInterval, "expires_at"));
+        let revoked = Some(Revoked { at: at(5), reason: String::new() });
+        let over = Delegation { revoked, version: 1, ..parent.clone() };
+        assert_eq!(below(&over, &late, Some(100)), refused(RefusalReason::BadInterval, "expires_at"));
+        assert_eq!(below(&Delegation { version: 1, ..parent.clone() }, &late, Some(100)), Ok(()));
+        assert_eq!(below(&Delegation { version: 2, ..over }, &late, Some(100)), Ok(()));
+        // No longer than any may live.
+        let alone = |expires_at| {
+            let record = Delegation { expires_at: at(expires_at), ..first(1, "user:rita", "agent:bot", 0) };
+            judge_record(record, None, GrantLimits::default(), Some(at(100))).map_err(|refusal| refusal.reason)
+        };
+        assert!(alone(30 * DAY).is_ok());
+        assert_eq!(alone(30 * DAY + 1), Err(RefusalReason::BeyondMaxLifetime));
+        // Nothing but what was asked for.
+        let frozen = |names: &[(Option<&str>, &str)]| {
+            let name = |(of, name): &(Option<&str>, &str)| PermissionName {
+                object_type: of.map(|of| of.parse().unwrap()),
+                name: crate::model::RelationName::new(*name).unwrap(),
+            };
+            let asked = AskedPermissions::Named(names.iter().map(name).collect());
+            let read = item(&["invoice#read"], &["invoice:9"]);
+            let second = ScopeItem { asked, ..read.clone() };
+            let clauses = vec![Clause { items: vec![read] }, Clause { items: vec![second] }];
+            below(&parent, &Delegation { clauses, ..made.clone() }, Some(100))
+        };
+        assert_eq!(frozen(&[(None, "edit"), (None, "read")]), Ok(()));
+        assert_eq!(frozen(&[(Some("invoice"), "read")]), Ok(()));
+        let widens = refused(RefusalReason::Widens, "clauses[1].items[0].frozen");
+        assert_eq!(frozen(&[(None, "edit")]), widens);
+        assert_eq!(frozen(&[(Some("ticket"), "read")]), widens);
     }
 
     #[test]

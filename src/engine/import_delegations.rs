@@ -1,6 +1,8 @@
 //! ImportDelegations: records of another database, ids and all, so that an id in an old record means the same.
 //!
-//! INVARIANT: a batch is taken whole or not at all, and every record of it is of a chain that could have been made.
+//! INVARIANT: a batch is taken whole or not at all. Every record of it is of a chain that could have been made here by its
+//! own record: no later than now, to live no longer than any may, frozen to nothing but the names that were asked for. What
+//! `all` stood for, and who was a delegate, is as the other database says.
 
 use super::asked_scope::{bounded, refused_by_law};
 use super::chains::chain_of;
@@ -10,6 +12,9 @@ use crate::model::{Delegation, DelegationId, Revision, SubjectRef};
 use crate::store::{self, Change, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The highest version that is taken: there is room for as many changes here. No record is changed so often.
+const VERSION_MAX: u32 = u32::MAX / 2;
 
 /// Delegations of another database.
 #[derive(Debug, Clone)]
@@ -80,6 +85,10 @@ impl Engine {
             let message = "nothing is delegated to a wildcard";
             return Err(Error::invalid(within("delegate"), &record.delegate.to_string(), message));
         }
+        if record.version > VERSION_MAX {
+            let message = format!("at most {VERSION_MAX}; no record is changed so often");
+            return Err(Error::invalid(within("version"), &record.version.to_string(), &message));
+        }
         let most = self.limits.purpose_bytes_max;
         bounded(&within("purpose"), record.purpose.len(), "purpose_bytes_max", most, "bytes")?;
         self.metadata(&record.metadata)?;
@@ -91,7 +100,8 @@ impl Engine {
             }
         };
         let limits = self.grant_limits();
-        let record = judge_record(record, parent.as_ref(), limits).map_err(|mut refusal| {
+        let now = if self.test_clock { None } else { Some(self.now(None)?) };
+        let record = judge_record(record, parent.as_ref(), limits, now).map_err(|mut refusal| {
             refusal.field = within(&refusal.field);
             refused_by_law(&refusal)
         })?;

@@ -1,7 +1,8 @@
 //! What the issuer of a delegation probably did not mean: a scope wider than the parent's or than what the delegator has,
 //! an end or a budget that was clamped.
 //!
-//! INVARIANT: it warns, and decides nothing about any check. What cannot be told within its budget is not warned of.
+//! INVARIANT: it warns, and decides nothing about any check. Where it cannot tell within its budget it says so, and who is
+//! strict is refused.
 
 use super::resolve::Resolver;
 use super::situation::Standing;
@@ -34,6 +35,8 @@ pub enum WarningKind {
     WiderThanParent,
     /// The item covers something that the delegator itself does not have now.
     MoreThanDelegatorHas,
+    /// Whether it covers more than the parent does, or the delegator has, cannot be told within the budget.
+    NotAllLookedAt,
     /// The parent ends before what was asked for.
     ExpiryClamped,
     /// The parent may be delegated on less often than was asked for.
@@ -47,6 +50,7 @@ impl WarningKind {
         match self {
             WarningKind::WiderThanParent => "WIDER_THAN_PARENT",
             WarningKind::MoreThanDelegatorHas => "MORE_THAN_DELEGATOR_HAS",
+            WarningKind::NotAllLookedAt => "NOT_ALL_LOOKED_AT",
             WarningKind::ExpiryClamped => "EXPIRY_CLAMPED",
             WarningKind::BudgetClamped => "BUDGET_CLAMPED",
         }
@@ -56,7 +60,7 @@ impl WarningKind {
     #[must_use]
     pub fn is_over_broad(self) -> bool {
         match self {
-            WarningKind::WiderThanParent | WarningKind::MoreThanDelegatorHas => true,
+            WarningKind::WiderThanParent | WarningKind::MoreThanDelegatorHas | WarningKind::NotAllLookedAt => true,
             WarningKind::ExpiryClamped | WarningKind::BudgetClamped => false,
         }
     }
@@ -82,6 +86,8 @@ impl Engine {
         let Some(clause) = record.clauses.first() else { return Ok(warnings) };
         let edges_max = self.limits.edges_max.min(self.limits.over_broad_edges_max);
         let limits = Limits { edges_max, ..self.limits.clone() };
+        // Where it first could not tell.
+        let mut untold: Option<String> = None;
         let mut look = Look {
             standing,
             resolver: Resolver::again(&self.store, &standing.in_force, &standing.transient),
@@ -92,7 +98,11 @@ impl Engine {
         if let Some(chain) = chain {
             let above: Vec<Clause> = chain.delegations().flat_map(|link| &link.clauses).cloned().collect();
             let wider = wider_items(clause, &above, |object, anchor| look.is_within(object, anchor));
-            for index in told_or_nothing(wider)?.unwrap_or_default() {
+            let wider = told_or_nothing(wider)?;
+            if wider.is_none() {
+                untold = Some("items".to_owned());
+            }
+            for index in wider.unwrap_or_default() {
                 warnings.push(DelegationWarning {
                     kind: WarningKind::WiderThanParent,
                     field: format!("items[{index}]"),
@@ -102,7 +112,11 @@ impl Engine {
             }
         }
         for (index, item) in clause.items.iter().enumerate() {
-            if let Some(message) = look.more_than_it_has(&record.delegator, item)? {
+            let (message, all_told) = look.more_than_it_has(&record.delegator, item)?;
+            if !all_told {
+                untold.get_or_insert_with(|| format!("items[{index}]"));
+            }
+            if let Some(message) = message {
                 warnings.push(DelegationWarning {
                     kind: WarningKind::MoreThanDelegatorHas,
                     field: format!("items[{index}]"),
@@ -110,6 +124,14 @@ impl Engine {
                     hint: "leave it out; it is denied now, and would be covered as soon as the delegator gains it",
                 });
             }
+        }
+        if let Some(field) = untold {
+            warnings.push(DelegationWarning {
+                kind: WarningKind::NotAllLookedAt,
+                field,
+                message: format!("cannot tell within {edges_max} edges whether more is covered than the giver has"),
+                hint: "name objects further down, or fewer; what the giver lacks is denied at each use",
+            });
         }
         warnings.extend(clamped(request, record));
         Ok(warnings)
@@ -200,24 +222,24 @@ impl Look<'_> {
         Ok(self.types_beneath.get(&anchor).is_some_and(|types| types.contains(&of)))
     }
 
-    /// What an item covers and its delegator has not, as a sentence; `None` when there is nothing of that kind, or none
-    /// is found within the budget.
-    fn more_than_it_has(&mut self, delegator: &ObjectRef, item: &ScopeItem) -> Result<Option<String>, Error> {
+    /// What an item covers and its delegator has not, as a sentence; `None` when nothing of that kind is found. And whether
+    /// the budget sufficed to look at all.
+    fn more_than_it_has(&mut self, delegator: &ObjectRef, item: &ScopeItem) -> Result<(Option<String>, bool), Error> {
         if self.standing.view.snapshot().suspension(delegator)?.is_some() {
-            return Ok(Some(format!("`{delegator}` is suspended, so it has nothing to delegate now")));
+            return Ok((Some(format!("`{delegator}` is suspended, so it has nothing to delegate now")), true));
         }
         let mut lacking = Vec::new();
         // What was found before the budget was spent is so all the same.
-        told_or_nothing(self.lacking(delegator, item, &mut lacking))?;
+        let all_told = told_or_nothing(self.lacking(delegator, item, &mut lacking))?.is_some();
         if lacking.is_empty() {
-            return Ok(None);
+            return Ok((None, all_told));
         }
         let more = match lacking.len().saturating_sub(NAMED_MAX) {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
         lacking.truncate(NAMED_MAX);
-        Ok(Some(format!("`{delegator}` itself does not have {}{more} now", lacking.join(", "))))
+        Ok((Some(format!("`{delegator}` itself does not have {}{more} now", lacking.join(", "))), all_told))
     }
 
     fn lacking(&mut self, delegator: &ObjectRef, item: &ScopeItem, lacking: &mut Vec<String>) -> Result<(), Error> {

@@ -163,7 +163,7 @@ pub enum RefusalReason {
     DuplicateItem,
     UnknownType,
     UnknownPermission,
-    /// A narrowing that would let more through.
+    /// A narrowing that would let more through, or a record from elsewhere that lets through what was not asked for.
     Widens,
     /// Wider than its parent or than what the delegator has, where that is refused.
     OverBroad,

@@ -104,7 +104,7 @@ limits! {
     page_delegations_max: usize = 1_000, "rows", "one page of ListDelegations or ListSuspended";
     purpose_bytes_max: usize = 4 << 10, "bytes", "the purpose of a delegation, or the reason of a revocation or suspension";
     idempotency_key_bytes_max: usize = 256, "bytes", "an idempotency key";
-    over_broad_edges_max: u64 = 1_000_000, "edges", "looked through to warn of a scope wider than what the delegator has; beyond, it does not warn";
+    over_broad_edges_max: u64 = 1_000_000, "edges", "looked through to warn of a scope wider than what the delegator has; beyond, it warns that it cannot tell";
     commit_queue_max: usize = 4_096, "requests", "writes waiting for the committer; beyond, UNAVAILABLE";
 }
 

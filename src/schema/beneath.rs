@@ -8,7 +8,7 @@ use super::admits::{Refusal, Side};
 use super::diagnostic::Suggester;
 use super::types::{Definition, Member, Schema};
 use crate::model::{AskedPermissions, PermissionName, RelationName, TypeName};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Names looked through for "did you mean".
 const CANDIDATES_MAX: usize = 256;
@@ -101,9 +101,12 @@ impl Schema {
                 }
             }
             AskedPermissions::Named(names) => {
-                for (at, name) in names.iter().enumerate() {
-                    let of = self.definitions_with(at, name)?;
-                    let is_covered = |of: &&TypeName| covered.iter().any(|definition| definition.name == **of);
+                let covered: HashSet<&TypeName> = covered.iter().map(|definition| &definition.name).collect();
+                let is_covered = |of: &&TypeName| covered.contains(of);
+                let having = self.having(names);
+                let mut seen = HashSet::new();
+                for (at, name) in names.iter().enumerate().filter(|(_, name)| seen.insert(*name)) {
+                    let of = self.definitions_with(at, name, &having)?;
                     if !of.iter().any(is_covered) {
                         let of = of.into_iter().cloned().collect();
                         return Err(Box::new(Unfrozen::Elsewhere { at, name: name.clone(), of }));
@@ -115,8 +118,28 @@ impl Schema {
         Ok(pairs)
     }
 
+    /// By each name that is asked for of any definition, those that have it, in source order: one look at the schema for
+    /// all names.
+    fn having<'s, 'n>(&'s self, names: &'n [PermissionName]) -> HashMap<&'n str, Vec<&'s TypeName>> {
+        let of_any = names.iter().filter(|name| name.object_type.is_none());
+        let mut having: HashMap<&str, Vec<&TypeName>> = of_any.map(|name| (name.name.as_str(), Vec::new())).collect();
+        for definition in &self.definitions {
+            for member in &definition.members {
+                if let Some(with) = having.get_mut(member.name().as_str()) {
+                    with.push(&definition.name);
+                }
+            }
+        }
+        having
+    }
+
     /// The definitions that have what is named, which is at least one.
-    fn definitions_with(&self, at: usize, name: &PermissionName) -> Result<Vec<&TypeName>, Box<Unfrozen>> {
+    fn definitions_with<'s>(
+        &'s self,
+        at: usize,
+        name: &PermissionName,
+        having: &HashMap<&str, Vec<&'s TypeName>>,
+    ) -> Result<Vec<&'s TypeName>, Box<Unfrozen>> {
         let unknown = |candidates: &mut dyn Iterator<Item = &Definition>| {
             let members = candidates.flat_map(|definition| &definition.members).map(|member| member.name().as_str());
             let closest = Suggester::new().closest(name.name.as_str(), members.take(CANDIDATES_MAX)).map(str::to_owned);
@@ -134,9 +157,10 @@ impl Schema {
                 None => unknown(&mut std::iter::once(definition)),
             };
         }
-        let with = self.definitions.iter().filter(|definition| definition.member(name.name.as_str()).is_some());
-        let with: Vec<&TypeName> = with.map(|definition| &definition.name).collect();
-        if with.is_empty() { unknown(&mut self.definitions.iter()) } else { Ok(with) }
+        match having.get(name.name.as_str()) {
+            Some(with) if !with.is_empty() => Ok(with.clone()),
+            Some(_) | None => unknown(&mut self.definitions.iter()),
+        }
     }
 }
 
@@ -198,6 +222,8 @@ mod tests {
         assert_eq!(frozen(&named(&["read"]), &["invoice"]).unwrap(), ["invoice#read"]);
         assert_eq!(frozen(&named(&["clerk", "viewer"]), &["org"]).unwrap(), ["folder#viewer", "invoice#clerk"]);
         assert_eq!(frozen(&named(&["folder#read"]), &["org"]).unwrap(), ["folder#read"]);
+        let again = ["read", "read", "folder#read", "read"];
+        assert_eq!(frozen(&named(&again), &["workspace"]).unwrap(), ["folder#read", "invoice#read"]);
     }
 
     #[test]
@@ -207,6 +233,8 @@ mod tests {
             (at, meant)
         };
         assert_eq!(meant(frozen(&named(&["read", "refnd"]), &["org"])), (1, Some("refund".to_owned())));
+        // A name that stands twice moves none behind it.
+        assert_eq!(meant(frozen(&named(&["read", "read", "refnd"]), &["org"])), (2, Some("refund".to_owned())));
         assert_eq!(meant(frozen(&named(&["folder#raed"]), &["org"])), (0, Some("folder#read".to_owned())));
         assert_eq!(meant(frozen(&named(&["folder#manage"]), &["org"])), (0, None));
         let elsewhere = |result: Result<Vec<String>, Box<Unfrozen>>| {

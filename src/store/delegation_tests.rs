@@ -331,6 +331,28 @@ fn everything_that_names_a_principal_is_revoked_at_once_or_nothing() {
 }
 
 #[test]
+fn what_is_expired_takes_no_place_among_those_that_are_revoked() {
+    let world = world();
+    for id in 1..=3 {
+        world.create(delegation(id, "user:rita", "agent:bot"));
+    }
+    world.create(Delegation { expires_at: at(1_001), ..delegation(4, "user:rita", "agent:bot") });
+    world.create(Delegation {
+        not_before: at(1_500),
+        expires_at: at(2_000),
+        ..delegation(5, "user:dana", "agent:bot")
+    });
+    world.set(1_000);
+    assert_eq!(world.revoke_all("agent:bot", 2).unwrap(), 2);
+    let all = world.now().delegations(0, 99).unwrap();
+    assert_eq!(
+        all.iter().map(|record| record.revoked.is_some()).collect::<Vec<_>>(),
+        [false, false, false, true, true]
+    );
+    world.verify();
+}
+
+#[test]
 fn an_idempotency_key_returns_what_was_made_for_a_day() {
     let world = world();
     let ask = |id: u8, digest: u8| {

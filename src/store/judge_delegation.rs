@@ -122,7 +122,8 @@ pub(super) fn judge_revocation(
     Ok(one(mark, revoked(&before, reason, now)))
 }
 
-/// Every delegation that names the principal as delegator or delegate, as written, and is not revoked yet.
+/// Every delegation that names the principal as delegator or delegate, as written, and is not over yet. One that is expired
+/// cannot come back, so history never fills the limit.
 pub(super) fn judge_revocation_of_all(
     overlay: &Overlay<'_>,
     principal: &SubjectRef,
@@ -140,7 +141,11 @@ pub(super) fn judge_revocation_of_all(
     for number in numbers {
         let missing = || Error::Corrupt(format!("delegation {number} is in an index and not there"));
         let record = overlay.delegation(number)?.ok_or_else(missing)?;
-        if record.revoked.is_some() || !names(&record, principal) {
+        let is_over = match record.state(now) {
+            DelegationState::Live | DelegationState::NotYetValid => false,
+            DelegationState::Expired | DelegationState::Revoked => true,
+        };
+        if is_over || !names(&record, principal) {
             continue;
         }
         if entries.len() > limit {

@@ -503,6 +503,18 @@ fn what_is_over_broad_is_warned_of_or_refused() {
 }
 
 #[test]
+fn what_cannot_be_told_is_said_and_no_strict_request_is_taken_on_trust() {
+    let world = World::with(|options| options.limits.over_broad_edges_max = 1);
+    let wide = new("user:rita", "agent:a", vec![item("ticket#write", &["workspace:support"])]);
+    let created = world.create(&wide);
+    let said: Vec<(&str, &str)> =
+        created.warnings.iter().map(|warning| (warning.kind.as_str(), warning.field.as_str())).collect();
+    assert_eq!(said, [("NOT_ALL_LOOKED_AT", "items[0]")]);
+    let error = world.refuses_to_create(&wide.tap(|new| new.strict = true), (STATE, "OVER_BROAD", "items[0]"));
+    assert!(error.message.contains("cannot tell within 1 edges"), "{error:?}");
+}
+
+#[test]
 fn a_child_is_clamped_to_its_parent_and_told() {
     let world = World::new();
     let first = world.made(&new("user:rita", "agent:one", one_invoice()).tap(|new| new.redelegate = 2));
@@ -1037,6 +1049,14 @@ fn delegations_move_to_another_database_with_their_ids() {
     bad(Delegation { id, clauses: Vec::new(), ..d2.clone() }, (ARGUMENT, "EMPTY_SCOPE", "delegations[1].clauses"));
     let never = Delegation { id, not_before: d2.expires_at, ..d2.clone() };
     bad(never, (ARGUMENT, "BAD_INTERVAL", "delegations[1].expires_at"));
+    let late = Delegation { id, expires_at: at(901), ..d2.clone() };
+    bad(late, (ARGUMENT, "BAD_INTERVAL", "delegations[1].expires_at"));
+    let mut wide = Delegation { id, ..d2.clone() };
+    let more = ("invoice".parse().unwrap(), "refund".parse().unwrap());
+    wide.clauses[0].items[0].frozen.insert(more);
+    bad(wide, (STATE, "WIDENS", "delegations[1].clauses[0].items[0].frozen"));
+    let changed = Delegation { id, version: u32::MAX, ..d2.clone() };
+    bad(changed, (ARGUMENT, "INVALID_ARGUMENT", "delegations[1].version"));
     let everybody = Delegation { id, delegate: subject("agent:*"), ..d2.clone() };
     bad(everybody, (ARGUMENT, "INVALID_ARGUMENT", "delegations[1].delegate"));
     let long = Delegation { id, purpose: "x".repeat(4 << 10 | 1), ..d2 };
@@ -1048,6 +1068,10 @@ fn delegations_move_to_another_database_with_their_ids() {
     assert_eq!(import(&[fresh]).expect("imported").created, 1);
     let scratch = tempfile::tempdir().unwrap();
     other.engine.verify(scratch.path()).expect("the log folds to the state");
+    // Where no clock may be set, none was made later than now.
+    let timed = World::with(|options| options.test_clock = false);
+    let error = timed.client.import_delegations(&exported, &Metadata::new()).expect_err("refused");
+    assert_eq!((error.reason.as_str(), error.fact("field")), ("BAD_INTERVAL", Some("delegations[0].created_at")));
 }
 
 // ---- the command line ----
