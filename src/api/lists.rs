@@ -109,6 +109,7 @@ impl Pages for RadiusLister {
     fn page(&mut self, rows_max: usize, cancel: &Cancel) -> Result<Vec<Self::Message>, Failure> {
         let to_message = |ReachedRow { chain, permission, object, decision, missing }| wire::BlastRadiusResponse {
             listed_at: None,
+            suspended: false,
             row: Some(wire::ReachedRow {
                 chain: to_chain(chain),
                 permission: permission.to_string(),
@@ -142,7 +143,8 @@ pub(super) async fn blast_radius(
     let opened = desk.run(Lane::Read, move |engine, cancel| {
         let lister = engine.blast_radius(asked, cancel)?;
         let listed_at = Some(engine.token(lister.revision()).into());
-        Ok((lister, wire::BlastRadiusResponse { listed_at, row: None }))
+        let suspended = lister.is_suspended();
+        Ok((lister, wire::BlastRadiusResponse { listed_at, suspended, row: None }))
     });
     let (lister, first) = opened.await?;
     Ok(listing(desk, deadline, first, lister, None))

@@ -48,7 +48,7 @@ impl BlastRadius {
         let client = self.server.connect()?;
         let mut broken: Option<io::Error> = None;
         let (mut last, mut count): (Option<Heading>, u64) = (None, 0);
-        client.blast_radius(&principal, &under, &mut |row| {
+        let (_, is_suspended) = client.blast_radius(&principal, &under, &mut |row| {
             count += 1;
             broken = print(output, &row, &mut last).err();
             broken.is_none()
@@ -56,7 +56,9 @@ impl BlastRadius {
         if let Some(error) = broken {
             return Err(error.into());
         }
-        if count == 0 {
+        if is_suspended {
+            output.note(format!("{principal} is suspended: it reaches nothing until it is reinstated"));
+        } else if count == 0 {
             output.note(format!("{principal} reaches nothing"));
         }
         Ok(Exit::Success)

@@ -98,7 +98,7 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
         output.line(format_args!("  {}", denial_text(denial)))?;
     }
     if denial.is_none() && chains.is_empty() {
-        reasons(&subject.to_string(), *decision, (steps, near_misses, *near_misses_cut), output)?;
+        reasons((&subject.to_string(), None), *decision, (steps, near_misses, *near_misses_cut), output)?;
     }
     for explained in chains {
         output.line(format_args!("{} {}", coloured(explained.decision), chain_text(&explained.links)))?;
@@ -106,7 +106,12 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
             output.line(format_args!("  {text}"))?;
             let actor = test.actor.as_ref().map(ToString::to_string).unwrap_or_default();
             if !test.steps.is_empty() {
-                reasons(&actor, test.decision, (&test.steps, &test.near_misses, test.near_misses_cut), output)?;
+                reasons(
+                    (&actor, test.hop),
+                    test.decision,
+                    (&test.steps, &test.near_misses, test.near_misses_cut),
+                    output,
+                )?;
             }
         }
     }
@@ -121,7 +126,7 @@ fn print(question: &Question, explained: &Explained, output: &mut Output) -> Res
 
 /// The proof of an allow; or what was tried, and what would help.
 fn reasons(
-    subject: &str,
+    (subject, hop): (&str, Option<usize>),
     decision: Decision,
     (steps, near_misses, cut): (&[ExplainStep], &[NearMiss], bool),
     output: &mut Output,
@@ -138,9 +143,14 @@ fn reasons(
             output.line("no single tuple was found that would make it ALLOW; there may be one")?;
         }
         (Decision::Deny | Decision::Conditional, found, _) => {
-            output.line(match found {
-                [_] => "would be ALLOW with this one",
-                _ => "would be ALLOW with one of these",
+            let which = match found {
+                [_] => "this one",
+                _ => "one of these",
+            };
+            output.line(match hop {
+                None => format!("would be ALLOW with {which}"),
+                // The other tests of the chain stand as they are.
+                Some(hop) => format!("this test, hop {hop}, would hold with {which}"),
             })?;
             for NearMiss { kind, tuple } in found {
                 output.line(match kind {

@@ -59,6 +59,7 @@ pub struct RadiusLister {
     /// What is listed next: first on its own, then by one delegation after the other.
     ahead: VecDeque<Part>,
     held: BTreeMap<u64, Arc<Delegation>>,
+    is_suspended: bool,
     open: Option<(Part, ResourceLister)>,
 }
 
@@ -87,6 +88,7 @@ impl Engine {
                 }
             }
         }
+        let is_suspended = standing.newest.suspension(&principal)?.is_some();
         let held = self.held_by(&standing, &principal, &situation, cancel)?;
         Ok(RadiusLister {
             store: self.store.clone(),
@@ -96,6 +98,7 @@ impl Engine {
             situation,
             ahead,
             held,
+            is_suspended,
             open: None,
         })
     }
@@ -142,6 +145,12 @@ impl Engine {
 }
 
 impl RadiusLister {
+    /// Whether the principal is suspended, and therefore reaches nothing.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.is_suspended
+    }
+
     /// The revision that is asked.
     #[must_use]
     pub fn revision(&self) -> Revision {

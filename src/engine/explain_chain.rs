@@ -216,7 +216,7 @@ fn clause(Clause { items }: &Clause) -> String {
 
 fn item(ScopeItem { asked, frozen: _, within, caveat }: &ScopeItem) -> String {
     let permissions = match asked {
-        AskedPermissions::All => "all".to_owned(),
+        AskedPermissions::All => "all that there was".to_owned(),
         AskedPermissions::Named(names) => {
             names.iter().map(PermissionName::to_string).collect::<Vec<String>>().join(", ")
         }

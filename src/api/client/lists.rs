@@ -260,7 +260,8 @@ impl Client {
 }
 
 impl Client {
-    /// All that a principal can reach now, by each authority. `each` is given every row and says whether to go on.
+    /// All that a principal can reach now, by each authority; and whether it is suspended, so that it is nothing. `each` is
+    /// given every row and says whether to go on.
     ///
     /// # Errors
     /// As [`Client::list_resources`].
@@ -269,7 +270,7 @@ impl Client {
         principal: &ObjectRef,
         under: &Under,
         each: &mut dyn FnMut(ReachedRow) -> bool,
-    ) -> Result<Listed, ClientError> {
+    ) -> Result<(Listed, bool), ClientError> {
         let mut request = tonic::Request::new(wire::BlastRadiusRequest {
             consistency: under.at.to_wire(),
             principal: Some(principal.into()),
@@ -279,11 +280,12 @@ impl Client {
         });
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
-        let mut head = None;
+        let (mut head, mut is_suspended) = (None, false);
         self.block_on(async {
             let mut stream = service.blast_radius(request).await.map_err(|status| self.failed(&status))?.into_inner();
             while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
-                let wire::BlastRadiusResponse { listed_at, row } = message;
+                let wire::BlastRadiusResponse { listed_at, row, suspended } = message;
+                is_suspended |= suspended;
                 if listed_at.is_some() {
                     head = Some((listed_at, false));
                 }
@@ -295,7 +297,7 @@ impl Client {
             }
             Ok::<(), ClientError>(())
         })?;
-        listed(head)
+        Ok((listed(head)?, is_suspended))
     }
 }
 
