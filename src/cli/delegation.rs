@@ -8,12 +8,12 @@ use super::input::{read_file, read_stdin};
 use super::output::Output;
 use super::reach::{Beside, Provided, Server, When};
 use crate::api::client::{
-    DelegationCreated, DelegationRead, DelegationsOf, NewDelegation, Page, PageAt, Saying, WarningSaid,
+    At, Client, DelegationCreated, DelegationRead, DelegationsOf, NewDelegation, Page, PageAt, Saying, WarningSaid,
 };
 use crate::engine::{AskedItem, DelegationEnd, DelegationSeen};
 use crate::model::{
     AskedPermissions, Clause, Context, Delegation, DelegationState, NameError, ObjectRef, PermissionName, Revoked,
-    ScopeItem, SubjectRef, Timestamp, TupleCaveat,
+    ScopeItem, SubjectRef, Suspension, Timestamp, TupleCaveat,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
@@ -278,10 +278,12 @@ const EXPORT_EXAMPLES: &str = "\
 Examples:
   procura delegation export > delegations.jsonl
 
-One record a line, in the order of creation, with all that became of it: what
-`procura delegation import` takes. Suspensions are not among them.";
+Whoever is suspended stands first, then one record a line, in the order of
+creation, with all that became of it: what `procura delegation import` takes.
+All is of one revision. What is revoked or suspended after it is not in it, so
+let nobody write here any more before the other database takes over.";
 
-/// Write out every delegation, one JSON record a line
+/// Write out every suspension and delegation, one JSON record a line
 #[derive(Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 pub struct Export {
@@ -295,10 +297,11 @@ Examples:
   procura delegation export --server A | procura delegation import - --server B
 
 Ids are kept, so that one in an old record means the same. What is there already
-just so is left alone: an import that broke off may be run again. Batches of
+just so is left alone: an import that broke off may be run again. Whoever was
+suspended is suspended from now on, before any delegation is made. Batches of
 1,000 are committed one by one, each all or nothing.";
 
-/// Take delegations that were exported from another database
+/// Take suspensions and delegations that were exported from another database
 #[derive(Args)]
 #[command(after_help = IMPORT_EXAMPLES)]
 pub struct Import {
@@ -455,16 +458,60 @@ impl List {
 impl Export {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let client = self.server.connect()?;
-        let of = DelegationsOf::default();
-        in_pages(output, None, None, "delegations", |size, cursor, output| {
-            let page = PageAt { size, cursor, ..PageAt::default() };
-            let Page { rows, next_cursor, token: _ } = client.list_delegations(&of, &page)?;
-            for seen in &rows {
-                output.value(&json!(*seen.delegation))?;
+        let (mut lines, mut token) = picture(&client)?;
+        let mut is_newest = false;
+        for _ in 1..PICTURES_MAX {
+            let newest = client.list_suspended(&PageAt { size: Some(1), ..PageAt::default() })?.token;
+            is_newest = newest == token;
+            if is_newest {
+                break;
             }
-            Ok((rows.len() as u64, next_cursor))
-        })?;
+            let later = picture(&client)?;
+            is_newest = later.0 == lines;
+            (lines, token) = later;
+            if is_newest {
+                break;
+            }
+        }
+        for line in &lines {
+            output.value(line)?;
+        }
+        output.flush()?;
+        if !is_newest {
+            output.note(format_args!(
+                "the database changes while it is read; this is its state at {token}\n  \
+                 let nobody write and export again, lest something revoked or suspended since lands live"
+            ));
+        }
         Ok(Exit::Success)
+    }
+}
+
+/// How often an export reads all, as long as it finds something else each time.
+const PICTURES_MAX: usize = 4;
+
+/// Everything that is exported, of one revision, and the token of that.
+fn picture(client: &Client) -> Result<(Vec<Value>, String), Failure> {
+    let mut lines = Vec::new();
+    let mut next = PageAt::default();
+    // Bounded: each page goes on after the one before.
+    let token = loop {
+        let Page { rows, next_cursor, token } = client.list_suspended(&next)?;
+        lines.extend(rows.iter().map(|suspension| json!({"suspended": suspension})));
+        next = PageAt { at: At::AtExactSnapshot(token.clone()), cursor: next_cursor, ..PageAt::default() };
+        if next.cursor.is_none() {
+            break token;
+        }
+    };
+    let of = DelegationsOf::default();
+    // Bounded likewise.
+    loop {
+        let Page { rows, next_cursor, token: _ } = client.list_delegations(&of, &next)?;
+        lines.extend(rows.iter().map(|seen| json!(*seen.delegation)));
+        next.cursor = next_cursor;
+        if next.cursor.is_none() {
+            return Ok((lines, token));
+        }
     }
 }
 
@@ -475,15 +522,31 @@ impl Import {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let text = if self.file == Path::new("-") { read_stdin()? } else { read_file(&self.file)? };
         let mut records: Vec<(usize, Delegation)> = Vec::new();
+        let mut suspensions: Vec<(usize, Suspension)> = Vec::new();
         for (before, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let record = serde_json::from_str(line).map_err(|error| {
-                Failure::usage(format!("{}:{}: no delegation: {error}", self.file.display(), before + 1))
-            })?;
-            records.push((before + 1, record));
+            let wrong = |what: &str, error: serde_json::Error| {
+                Failure::usage(format!("{}:{}: no {what}: {error}", self.file.display(), before + 1))
+            };
+            if serde_json::from_str::<Value>(line).is_ok_and(|value| value.get("suspended").is_some()) {
+                let SuspendedLine { suspended } =
+                    serde_json::from_str(line).map_err(|error| wrong("suspension", error))?;
+                suspensions.push((before + 1, suspended));
+            } else {
+                records.push((before + 1, serde_json::from_str(line).map_err(|error| wrong("delegation", error))?));
+            }
         }
         let metadata = self.beside.metadata()?;
         let client = self.server.connect()?;
         let (mut created, mut unchanged, mut token) = (0, 0, None);
+        // Before any delegation is made: nobody acts here meanwhile who was denied there.
+        let mut suspended = 0_u64;
+        for (line, Suspension { principal, since: _, reason }) in &suspensions {
+            let saying = Saying { reason: reason.clone(), preconditions: Vec::new(), metadata: metadata.clone() };
+            let done = client.suspend_principal(principal, &saying);
+            let done = done.map_err(|error| Failure::from(error).with_fact("line", line.to_string()))?;
+            suspended += u64::from(done.changed);
+            token = Some(done.token);
+        }
         for batch in records.chunks(BATCH_RECORDS) {
             let given: Vec<Delegation> = batch.iter().map(|(_, record)| record.clone()).collect();
             let done = client.import_delegations(&given, &metadata).map_err(|error| {
@@ -499,15 +562,26 @@ impl Import {
             token = Some(done.token);
         }
         if output.is_json() {
-            output.value(&json!({"created": created, "unchanged": unchanged, "token": token}))?;
+            let told = json!({"created": created, "unchanged": unchanged, "suspended": suspended, "token": token});
+            output.value(&told)?;
         } else {
             output.line(format_args!("imported {created}, {unchanged} were there already"))?;
+            if !suspensions.is_empty() {
+                output.line(format_args!("suspended {suspended} of {}", suspensions.len()))?;
+            }
             if let Some(token) = token {
                 output.line(format_args!("token   {token}"))?;
             }
         }
         Ok(Exit::Success)
     }
+}
+
+/// A suspension as it is exported.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SuspendedLine {
+    suspended: Suspension,
 }
 
 /// The line of the record that a field such as `delegations[17].parent` is of.

@@ -1182,6 +1182,23 @@ fn a_person_delegates_narrows_and_revokes() {
     let said = crate::cli::stderr(&refused);
     assert!(said.contains("DELEGATION_EXISTS") && said.contains("line: 1"), "{said}");
     assert_eq!(crate::cli::code(&other.ask_with_stdin(&["delegation", "import", "-"], "{}\n")), 2);
+    // Who is suspended there is suspended here, before anything else is taken.
+    assert_eq!(asked(&server, &["principal", "suspend", "agent:three", "--reason", "stolen"]).0, 0);
+    let (_, exported, said) = asked(&server, &["delegation", "export"]);
+    assert!(exported.starts_with("{\"suspended\":") && exported.lines().count() == 3 && said.is_empty(), "{exported}");
+    let third = crate::cli::Server::start();
+    assert_eq!(asked(&third, &["schema", "write", schema.to_str().unwrap()]).0, 0);
+    let turned: Vec<&str> = exported.lines().rev().collect();
+    let refused = third.ask_with_stdin(&["delegation", "import", "-"], &turned.join("\n"));
+    assert_eq!(crate::cli::code(&refused), 4, "{refused:?}");
+    assert!(asked(&third, &["principal", "list"]).1.ends_with(": stolen\n"));
+    let imported = third.ask_with_stdin(&["delegation", "import", "-"], &exported);
+    let told = crate::cli::stdout(&imported);
+    assert!(told.starts_with("imported 2, 0 were there already\nsuspended 0 of 1\n"), "{imported:?}");
+    assert_eq!(asked(&third, &["delegation", "export"]).1.lines().count(), 3);
+    let wrong = third.ask_with_stdin(&["delegation", "import", "-"], "{\"suspended\": \"agent:three\"}\n");
+    assert!(crate::cli::code(&wrong) == 2 && crate::cli::stderr(&wrong).contains("no suspension"), "{wrong:?}");
+    assert_eq!(asked(&server, &["principal", "reinstate", "agent:three"]).0, 0);
 
     let (code, text, _) = asked(&server, &["principal", "suspend", "agent:one", "--reason", "leaked key"]);
     assert!(code == 0 && text.starts_with("agent:one suspended\n"), "{text}");
@@ -1190,7 +1207,7 @@ fn a_person_delegates_narrows_and_revokes() {
     assert_eq!(asked(&server, &["principal", "suspend", "agent:*"]).0, 2);
     assert!(asked(&server, &["principal", "reinstate", "agent:one"]).1.starts_with("agent:one reinstated\n"));
     assert_eq!(asked(&server, &["principal", "list"]), (0, String::new(), String::new()));
-    let watch = ["tuple", "watch", "--from-start", "--kind", "delegations", "--kind", "suspensions", "--limit", "7"];
+    let watch = ["tuple", "watch", "--from-start", "--kind", "delegations", "--kind", "suspensions", "--limit", "9"];
     let (code, text, said) = asked(&server, &watch);
     assert_eq!(code, 0, "{said}");
     let words: Vec<&str> = text
@@ -1198,5 +1215,6 @@ fn a_person_delegates_narrows_and_revokes() {
         .filter(|line| !line.starts_with("through"))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(words, ["created", "created", "narrowed", "revoked", "revoked", "suspend", "reinstate"]);
+    let due = ["created", "created", "narrowed", "revoked", "revoked", "suspend", "reinstate", "suspend", "reinstate"];
+    assert_eq!(words, due);
 }
