@@ -131,7 +131,8 @@ impl Grant {
         if let Some(most) = limits.lifetime_max
             && record.expires_at.since(now) > most
         {
-            let message = format!("it would live longer than the {} s a delegation may", most.as_secs());
+            let message =
+                format!("it would end more than {} after now, the longest that a delegation may last", told(most));
             return Err(Refusal::new(RefusalReason::BeyondMaxLifetime, "expires_at", record.expires_at, message)
                 .with_hint("give an earlier end, and delegate again when it comes"));
         }
@@ -173,7 +174,8 @@ pub fn judge_record(
     if let Some(most) = limits.lifetime_max
         && record.expires_at.since(record.created_at) > most
     {
-        let message = format!("it lives longer than the {} s a delegation may from its creation", most.as_secs());
+        let message =
+            format!("it ends more than {} after its creation, the longest that a delegation may last", told(most));
         return Err(Refusal::new(RefusalReason::BeyondMaxLifetime, "expires_at", record.expires_at, message)
             .with_hint("let this server's delegations live as long as the other's"));
     }
@@ -218,6 +220,15 @@ fn refuse_foreign_pairs(clause: &Clause) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// In days where it is whole days, in seconds otherwise.
+fn told(duration: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match duration.as_secs() {
+        seconds if seconds >= DAY && seconds % DAY == 0 => format!("{} days", seconds / DAY),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 /// A delegate, as written, differs from all earlier delegators of its chain. Its own may narrow for itself.

@@ -176,7 +176,7 @@ impl Engine {
         }
         let read = chain.iter().flat_map(Chain::delegations).map(|link| (link.id, link.version)).collect();
         let new = NewDelegation { record, chain: read, idempotency: idempotency.cloned(), clock: request.clock };
-        let committed = self.store.commit(Commit {
+        let committed = self.commit_once(Commit {
             schema_revision: in_force.revision,
             parents: in_force.parents.clone(),
             preconditions: request.preconditions.clone(),

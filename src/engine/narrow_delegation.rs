@@ -50,7 +50,7 @@ impl Engine {
         let narrowing = Narrowing { items, expires_at: request.expires_at };
         let record = narrowing.judge(&before).map_err(|refusal| refused_by_law(&refusal))?;
         self.bound_record(&record)?;
-        let committed = self.store.commit(Commit {
+        let committed = self.commit_once(Commit {
             schema_revision: in_force.revision,
             parents: in_force.parents.clone(),
             preconditions: request.preconditions.clone(),

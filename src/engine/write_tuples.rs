@@ -182,15 +182,24 @@ impl Engine {
     pub(super) fn commit(&self, judge: impl Fn(&InForce) -> Result<Commit, Error>) -> Result<Committed, Error> {
         for _ in 0..SCHEMA_RETRIES {
             let commit = judge(&*self.in_force()?)?;
-            let preconditions = commit.preconditions.clone();
-            match self.store.commit(commit) {
-                Ok(committed) => return Ok(committed),
-                Err(store::Error::SchemaChanged) => {}
-                Err(store::Error::PreconditionFailed { index }) => return Err(unmet(index, preconditions.get(index))),
-                Err(error) => return Err(error.into()),
+            match self.commit_once(commit) {
+                Err(error) if error.reason == "SCHEMA_CHANGED" => {}
+                result => return result,
             }
         }
         Err(store::Error::SchemaChanged.into())
+    }
+
+    /// Commits, or says which precondition does not hold.
+    pub(super) fn commit_once(&self, commit: Commit) -> Result<Committed, Error> {
+        let preconditions = commit.preconditions.clone();
+        self.store.commit(commit).map_err(|error| {
+            if let store::Error::PreconditionFailed { index } = error {
+                unmet(index, preconditions.get(index))
+            } else {
+                error.into()
+            }
+        })
     }
 
     fn in_force(&self) -> Result<Arc<InForce>, Error> {

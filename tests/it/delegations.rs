@@ -605,6 +605,9 @@ fn preconditions_are_judged_in_the_commit() {
     let guarded = new("user:rita", "agent:a", one_invoice()).tap(|new| new.preconditions = due.to_vec());
     world.refuses_to_create(&guarded, failed);
     world.refuses(|client| client.narrow_delegation(&made.id, &one_invoice(), None, &saying), failed);
+    // The tuple is named, whatever is written.
+    let unmet = world.client.create_delegation(&guarded).expect_err("unmet");
+    assert!(unmet.message.contains("clerk") && unmet.message.contains("user:rita"), "{}", unmet.message);
     world.refuses(|client| client.revoke_delegation(&made.id, &saying), failed);
     world.refuses(|client| client.revoke_all_for(&subject("agent:a"), &saying), failed);
     world.refuses(|client| client.suspend_principal(&object("user:rita"), &saying), failed);
