@@ -84,20 +84,12 @@ impl Client {
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
         let mut head = None;
-        self.block_on(async {
-            let mut stream = service.list_resources(request).await.map_err(|status| self.failed(&status))?.into_inner();
-            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
-                let wire::ListResourcesResponse { listed_at, historical, row } = message;
-                if listed_at.is_some() {
-                    head = Some((listed_at, historical));
-                }
-                if let Some(row) = row
-                    && !each(resource_row(row)?)
-                {
-                    break;
-                }
+        self.read(service.list_resources(request), &mut |message| {
+            let wire::ListResourcesResponse { listed_at, historical, row } = message;
+            if listed_at.is_some() {
+                head = Some((listed_at, historical));
             }
-            Ok::<(), ClientError>(())
+            row.map_or(Ok(true), |row| Ok(each(resource_row(row)?)))
         })?;
         listed(head)
     }
@@ -132,20 +124,12 @@ impl Client {
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
         let mut head = None;
-        self.block_on(async {
-            let mut stream = service.list_subjects(request).await.map_err(|status| self.failed(&status))?.into_inner();
-            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
-                let wire::ListSubjectsResponse { listed_at, historical, row } = message;
-                if listed_at.is_some() {
-                    head = Some((listed_at, historical));
-                }
-                if let Some(row) = row
-                    && !each(subject_row(row)?)
-                {
-                    break;
-                }
+        self.read(service.list_subjects(request), &mut |message| {
+            let wire::ListSubjectsResponse { listed_at, historical, row } = message;
+            if listed_at.is_some() {
+                head = Some((listed_at, historical));
             }
-            Ok::<(), ClientError>(())
+            row.map_or(Ok(true), |row| Ok(each(subject_row(row)?)))
         })?;
         listed(head)
     }
@@ -186,6 +170,25 @@ impl Client {
         };
         let rows = rows.into_iter().map(from_row).collect::<Result<_, _>>()?;
         Ok((rows, listed(Some((listed_at, historical)))?))
+    }
+}
+
+impl Client {
+    /// Reads a stream to its end, or until `each` says to stop.
+    fn read<M>(
+        &self,
+        opened: impl Future<Output = Result<tonic::Response<tonic::Streaming<M>>, tonic::Status>>,
+        each: &mut dyn FnMut(M) -> Result<bool, ClientError>,
+    ) -> Result<(), ClientError> {
+        self.block_on(async {
+            let mut stream = opened.await.map_err(|status| self.failed(&status))?.into_inner();
+            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
+                if !each(message)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 }
 
@@ -240,20 +243,12 @@ impl Client {
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
         let mut head = None;
-        self.block_on(async {
-            let mut stream = service.list_subjects(request).await.map_err(|status| self.failed(&status))?.into_inner();
-            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
-                let wire::ListSubjectsResponse { listed_at, historical, row } = message;
-                if listed_at.is_some() {
-                    head = Some((listed_at, historical));
-                }
-                if let Some(row) = row
-                    && !each(delegate_row(row)?)
-                {
-                    break;
-                }
+        self.read(service.list_subjects(request), &mut |message| {
+            let wire::ListSubjectsResponse { listed_at, historical, row } = message;
+            if listed_at.is_some() {
+                head = Some((listed_at, historical));
             }
-            Ok::<(), ClientError>(())
+            row.map_or(Ok(true), |row| Ok(each(delegate_row(row)?)))
         })?;
         listed(head)
     }
@@ -281,21 +276,13 @@ impl Client {
         request.set_timeout(STREAM_TIME);
         let mut service = self.permissions();
         let (mut head, mut is_suspended) = (None, false);
-        self.block_on(async {
-            let mut stream = service.blast_radius(request).await.map_err(|status| self.failed(&status))?.into_inner();
-            while let Some(message) = stream.message().await.map_err(|status| self.failed(&status))? {
-                let wire::BlastRadiusResponse { listed_at, row, suspended } = message;
-                is_suspended |= suspended;
-                if listed_at.is_some() {
-                    head = Some((listed_at, false));
-                }
-                if let Some(row) = row
-                    && !each(reached_row(row)?)
-                {
-                    break;
-                }
+        self.read(service.blast_radius(request), &mut |message| {
+            let wire::BlastRadiusResponse { listed_at, row, suspended } = message;
+            is_suspended |= suspended;
+            if listed_at.is_some() {
+                head = Some((listed_at, false));
             }
-            Ok::<(), ClientError>(())
+            row.map_or(Ok(true), |row| Ok(each(reached_row(row)?)))
         })?;
         Ok((listed(head)?, is_suspended))
     }
