@@ -178,6 +178,9 @@ impl Store {
 
         let head = state.head;
         let stamps = Arc::new(Stamps::default());
+        if let Some(beside) = &beside {
+            beside.opened(state.names.member_count());
+        }
         let snapshot = Arc::new(Snapshot::pin(db.clone(), &head, state.suspension_count, stamps.clone()));
         let shared = Arc::new(Shared {
             published: ArcSwap::new(snapshot.clone()),

@@ -29,6 +29,7 @@ mod conformance;
 mod consistency;
 mod writes;
 mod reads;
+mod resident;
 mod laid_over;
 mod durability;
 mod crash;
