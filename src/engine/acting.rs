@@ -230,6 +230,14 @@ impl Authority {
         authority.form = Form::Chains { chains, others_until };
         Ok(authority)
     }
+
+    /// Forgets what was found for earlier questions, and for whom is asked not.
+    pub(super) fn forget(&mut self) {
+        self.heights = Heights::default();
+        if let Some(askers) = &mut self.askers {
+            askers.clear();
+        }
+    }
 }
 
 /// Taking the chains that count.

@@ -58,6 +58,7 @@ limits! {
     updates_max: usize = 10_000, "updates", "one WriteTuples: bounds the time one commit holds the committer";
     preconditions_max: usize = 1_000, "preconditions", "one write: each may scan";
     bulk_items_max: usize = 10_000, "questions", "one CheckBulk: all are answered at one revision";
+    filter_ids_max: usize = 100_000, "ids", "one FilterResources: all are answered at one revision, and travel in one message";
     contextual_tuples_max: usize = 100, "tuples", "laid over the state for one request: each is looked through by every scan";
     delete_tuples_max: usize = 1_000_000, "tuples", "one DeleteTuples or DeleteSubtree: it is one commit, so it is held in memory";
     schema_bytes_max: usize = 1 << 20, "bytes", "the text of a schema";

@@ -30,6 +30,7 @@ mod consistency;
 mod writes;
 mod reads;
 mod laid_over;
+mod filters;
 mod durability;
 mod crash;
 mod walk_shapes;
