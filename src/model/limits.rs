@@ -127,6 +127,8 @@ fixed_limits! {
     READS_PER_CORE "reads_per_core": usize = 8, "requests", "questions and reads worked on at once, for each core: more would only switch between them";
     WRITES_MAX "writes_max": usize = 256, "requests", "writes handed to the committer at once: they wait for one sync together";
     WAITING_MAX "waiting_max": usize = 16_384, "requests", "waiting for a place to be worked on; beyond, UNAVAILABLE";
+    SUSPENDED_IN_MEMORY_MAX "suspended_in_memory_max": usize = 10_000, "principals", "suspended that are kept in memory, copied when one is added; of more, each question reads the store";
+    DELEGATIONS_IN_MEMORY_BYTES_MAX "delegations_in_memory_bytes_max": u64 = 64 << 20, "bytes", "delegations that are kept decoded; of more, those used least are read again";
     ACTING_CHAINS_MAX "acting_chains_max": usize = 32, "delegations", "of one principal that cover one question asked on its behalf: each is a chain to judge";
 }
 
