@@ -221,7 +221,12 @@ impl Committer {
         if let Some(beside) = &self.beside {
             beside.apply(head.revision, &rows);
         }
-        let snapshot = Snapshot::pin(self.state.db.clone(), &head, self.state.suspension_count, stamps.clone());
+        let snapshot = Snapshot::pin(
+            self.state.db.clone(),
+            &head,
+            self.state.suspended.clone(),
+            (stamps.clone(), self.shared.records.clone()),
+        );
         self.shared.publish(Arc::new(snapshot));
         answer(waiting, head.revision);
     }

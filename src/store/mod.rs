@@ -13,6 +13,8 @@ mod log_reader;
 mod listeners;
 mod stamps;
 mod memory;
+mod suspended;
+mod records;
 mod dictionary;
 mod scan;
 mod delegations;
@@ -24,6 +26,7 @@ mod hierarchy;
 mod judge_delegation;
 mod committer;
 mod high_water;
+mod formats;
 mod verify;
 #[cfg(test)]
 mod delegation_tests;
@@ -57,6 +60,7 @@ use hashbrown::HashMap;
 use high_water::HighWater;
 use listeners::Listeners;
 use overlay::{Bounds, FormKey, Head, Overlay, State};
+use records::Records;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -65,9 +69,10 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use suspended::Suspended;
 
 /// The format of the data folder that this build writes. Raised when bytes change their meaning.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const META_FORMAT: &[u8] = b"format";
 const META_DATABASE: &[u8] = b"database";
@@ -79,6 +84,7 @@ struct Shared {
     recent: Mutex<VecDeque<(Instant, Arc<Snapshot>)>>,
     names: ArcSwap<Names>,
     stamps: Arc<Stamps>,
+    records: Arc<Records>,
     stopped: AtomicBool,
     listeners: Listeners,
     snapshots_max: usize,
@@ -166,10 +172,10 @@ impl Store {
         collector: Collector,
         in_memory: InMemory,
     ) -> Result<Store, Error> {
-        let InMemory { memory: _, beside } = in_memory;
+        let InMemory { memory, beside } = in_memory;
         std::fs::create_dir_all(folder)?;
         let db = Arc::new(Db::open_at(folder)?);
-        check_format(&db)?;
+        formats::check_format(&db)?;
         let (database, incarnation) = identify(&db)?;
         let dictionary = Arc::new(Dictionary::new(db.clone()));
         let bounds = Bounds::of(limits);
@@ -181,12 +187,15 @@ impl Store {
         if let Some(beside) = &beside {
             beside.opened(state.names.member_count());
         }
-        let snapshot = Arc::new(Snapshot::pin(db.clone(), &head, state.suspension_count, stamps.clone()));
+        let records = Arc::new(Records::within(&memory));
+        let snapshot =
+            Arc::new(Snapshot::pin(db.clone(), &head, state.suspended.clone(), (stamps.clone(), records.clone())));
         let shared = Arc::new(Shared {
             published: ArcSwap::new(snapshot.clone()),
             recent: Mutex::new(VecDeque::from([(Instant::now(), snapshot)])),
             names: ArcSwap::new(state.names.clone()),
             stamps,
+            records,
             stopped: AtomicBool::new(false),
             listeners: Listeners::default(),
             snapshots_max: limits.snapshots_max.max(1),
@@ -380,17 +389,6 @@ impl Drop for Store {
     }
 }
 
-fn check_format(db: &Db) -> Result<(), Error> {
-    let meta = db.families().meta;
-    match db.get(meta, META_FORMAT)? {
-        None => Ok(db.borrow_owner().put_cf(meta, META_FORMAT, FORMAT.to_be_bytes())?),
-        Some(bytes) => match keys::read_u32(&bytes, 0)? {
-            found if found > FORMAT => Err(Error::FormatNewer { found, known: FORMAT }),
-            _ => Ok(()),
-        },
-    }
-}
-
 /// The database's id and incarnation, drawn now if it has none.
 fn identify(db: &Db) -> Result<([u8; 16], u64), Error> {
     let meta = db.families().meta;
@@ -443,14 +441,14 @@ fn load_state(db: Arc<Db>, dictionary: Arc<Dictionary>) -> Result<State, Error> 
     }
     let last = db.last_key(db.families().delegation, &[])?;
     let next_delegation = last.map_or(Ok(1), |key| keys::read_u64(&key, 0).map(|last| last.saturating_add(1)))?;
-    let mut suspension_count = 0;
-    db.scan(db.families().suspension, &[], |_, _| {
-        suspension_count += 1;
+    let mut suspended = Suspended::default();
+    db.scan(db.families().suspension, &[], |_, record| {
+        suspended.add(delegations::decode_suspension(record)?.principal);
         Ok(ControlFlow::Continue(()))
     })?;
     let names = Arc::new(names);
     let bounds = Bounds::of(&Limits::default());
-    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head, bounds })
+    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspended, head, bounds })
 }
 
 fn check_high_water(db: &Db, folder: &Path, head: Head) -> Result<(), Error> {

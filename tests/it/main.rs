@@ -31,6 +31,7 @@ mod writes;
 mod reads;
 mod resident;
 mod laid_over;
+mod filters;
 mod durability;
 mod crash;
 mod walk_shapes;

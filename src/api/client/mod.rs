@@ -5,6 +5,7 @@
 
 mod bulk;
 mod error;
+mod filter;
 mod watch;
 mod lists;
 mod trees;
@@ -17,6 +18,7 @@ pub use delegations::{
     PageAt, Saying, SuspensionChanged, WarningSaid,
 };
 pub use error::ClientError;
+pub use filter::{FilterOf, Filtered};
 pub use lists::{ListPage, Listed, ResourcesOf, SubjectsOf};
 pub use reflect::Reflected;
 pub use trees::{Expanded, Explained};
