@@ -56,6 +56,22 @@ const SUSPENDED: u8 = 12;
 const REINSTATED: u8 = 13;
 
 impl LogEntry {
+    /// The id that got its number, if that is what it says.
+    pub fn as_id(&self) -> Option<(TypeNum, ObjectNum, &str)> {
+        match self {
+            LogEntry::Id { of, number, id } => Some((*of, *number, id.as_str())),
+            LogEntry::Mark { .. }
+            | LogEntry::Put { .. }
+            | LogEntry::Remove { .. }
+            | LogEntry::Expire { .. }
+            | LogEntry::Name(_)
+            | LogEntry::Schema { .. }
+            | LogEntry::Delegation { .. }
+            | LogEntry::Suspended(_)
+            | LogEntry::Reinstated { .. } => None,
+        }
+    }
+
     /// As stored.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         Ok(match self {

@@ -808,7 +808,7 @@ mod tests {
         fn new() -> World {
             let folder = tempfile::tempdir().unwrap();
             let db = Arc::new(Db::open_at(folder.path()).unwrap());
-            let state = load_state(db.clone(), Arc::new(Dictionary::new(db))).unwrap();
+            let state = load_state(db.clone(), Arc::new(Dictionary::new(db, 0).unwrap())).unwrap();
             let mut world = World { state, parents: Arc::default(), _folder: folder };
             let names = |names: &[&str]| names.iter().map(|name| RelationName::new(*name).unwrap()).collect();
             let node = TypeName::new("node").unwrap();

@@ -25,6 +25,8 @@ mod high_water;
 mod verify;
 #[cfg(test)]
 mod delegation_tests;
+#[cfg(test)]
+mod dictionary_tests;
 
 pub use changelog::LogEntry;
 pub use committer::{Committed, Now, Tally};
@@ -143,11 +145,12 @@ impl Store {
         let db = Arc::new(Db::open_at(folder)?);
         check_format(&db)?;
         let (database, incarnation) = identify(&db)?;
-        let dictionary = Arc::new(Dictionary::new(db.clone()));
+        let dictionary = Arc::new(Dictionary::new(db.clone(), usize::MAX)?);
         let bounds = Bounds::of(limits);
         let state = State { bounds, ..load_state(db.clone(), dictionary.clone())? };
         check_high_water(&db, folder, state.head)?;
 
+        dictionary.load()?;
         let head = state.head;
         let snapshot = Arc::new(Snapshot::pin(db.clone(), &head, state.suspension_count));
         let shared = Arc::new(Shared {
@@ -337,6 +340,7 @@ impl Store {
                 tracing::error!("the committer had panicked");
             }
         }
+        self.dictionary.close();
     }
 }
 

@@ -200,6 +200,7 @@ pub struct Sealed {
     next_numbers: HashMap<TypeNum, u32>,
     next_delegation: u64,
     suspension_count: u64,
+    entries: Vec<LogEntry>,
 }
 
 pub(super) const HEAD: &[u8] = b"head";
@@ -538,6 +539,7 @@ impl<'a> Overlay<'a> {
             next_numbers: self.next_numbers,
             next_delegation: self.next_delegation,
             suspension_count: self.suspension_count,
+            entries: self.entries,
         })
     }
 
@@ -574,6 +576,7 @@ impl<'a> Overlay<'a> {
 impl Sealed {
     /// After the batch is down: the state moves on. Returns whether names were added.
     pub fn settle(self, state: &mut State) -> bool {
+        state.dictionary.add(self.entries.iter().filter_map(LogEntry::as_id));
         state.head = self.head;
         state.counters.extend(self.counters);
         state.next_numbers.extend(self.next_numbers);

@@ -28,7 +28,7 @@ impl Store {
     pub fn verify(&self, scratch: &Path) -> Result<Verified, Error> {
         std::fs::create_dir_all(scratch)?;
         let db = Arc::new(Db::open_at(scratch)?);
-        let dictionary = Arc::new(Dictionary::new(db.clone()));
+        let dictionary = Arc::new(Dictionary::new(db.clone(), 0)?);
         let mut state = load_state(db.clone(), dictionary)?;
         let mut log_entries = 0;
         let mut pending: Vec<LogEntry> = Vec::new();
