@@ -71,7 +71,7 @@ pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
 pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples, Written};
 
 use crate::model::{Cancel, ConsistencyToken, Limits, Revision, Timestamp};
-use crate::store::Store;
+use crate::store::{InMemory, Store};
 use clock::SteadyClock;
 use schemas::Schemas;
 use std::path::{Path, PathBuf};
@@ -149,7 +149,7 @@ impl Engine {
         let clock = Arc::new(SteadyClock::new(options.clock));
         let committer_clock = clock.clone();
         let now = Arc::new(move || committer_clock.now());
-        let store = Store::open(&options.data, &options.limits, now, options.collector)?;
+        let store = Store::open(&options.data, &options.limits, now, options.collector, InMemory::alone())?;
         clock.not_before(store.committed_at());
         let mut limits = options.limits;
         limits.delegation_lifetime_max_s = match options.delegation_lifetime_max {

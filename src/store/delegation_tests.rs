@@ -7,7 +7,9 @@ use super::delegations::{DelegationsBy, Idempotency};
 use super::dictionary::Dictionary;
 use super::judge::judge;
 use super::overlay::Overlay;
-use super::{Change, Collector, Commit, Committed, Db, Error, LogPosition, NewDelegation, Snapshot, Store, load_state};
+use super::{
+    Change, Collector, Commit, Committed, Db, Error, InMemory, LogPosition, NewDelegation, Snapshot, Store, load_state,
+};
 use crate::model::{
     AskedPermissions, Clause, Context, Delegation, DelegationChange, DelegationId, Limits, ObjectRef, Precondition,
     RelationName, Revision, Revoked, ScopeItem, SubjectRef, Suspension, Timestamp, TupleFilter, TypeName,
@@ -28,7 +30,7 @@ struct World {
 fn open(folder: &TempDir, clock: &Arc<AtomicI64>) -> Store {
     let clock = clock.clone();
     let now = Arc::new(move || at(clock.load(Ordering::Relaxed)));
-    Store::open(folder.path(), &Limits::default(), now, Collector::Off).unwrap()
+    Store::open(folder.path(), &Limits::default(), now, Collector::Off, InMemory::alone()).unwrap()
 }
 
 /// A store whose clock stands at 100.

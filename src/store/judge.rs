@@ -1104,7 +1104,7 @@ mod tests {
         let mut world = World::new();
         let touch = |text: &str| TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(text) };
         world.commit(Change::Tuples(["node:n1#up@node:n0", "node:n1#viewer@user:u0"].map(touch).to_vec()));
-        let snapshot = Snapshot::pin(world.state.db.clone(), &world.state.head, 0);
+        let snapshot = Snapshot::pin(world.state.db.clone(), &world.state.head, 0, Arc::default());
         world.commit(Change::Tuples(["node:n2#up@node:n1", "node:n1#viewer@user:u1"].map(touch).to_vec()));
         let remove = TupleUpdate { kind: UpdateKind::Delete, ..touch("node:n1#viewer@user:u0") };
         world.commit(Change::Tuples(vec![remove]));

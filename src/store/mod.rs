@@ -11,6 +11,8 @@ mod db;
 mod snapshot;
 mod log_reader;
 mod listeners;
+mod stamps;
+mod memory;
 mod dictionary;
 mod scan;
 mod delegations;
@@ -29,7 +31,7 @@ mod delegation_tests;
 mod dictionary_tests;
 
 pub use changelog::LogEntry;
-pub use committer::{Committed, Now, Tally};
+pub use committer::{Beside, Committed, Now, Tally};
 pub use delegations::{DelegationsBy, Idempotency, Idempotent};
 pub use dictionary::Dictionary;
 pub use error::{Error, FormCount};
@@ -38,10 +40,12 @@ pub use judge_delegation::NewDelegation;
 pub use keys::{ROW_KEY_BYTES, RowKey, SubjectKey};
 pub use listeners::{Listener, Listening};
 pub use log_reader::LogPosition;
+pub use memory::Memory;
 pub use names::Names;
 pub use row::{RowCaveat, RowValue};
 pub use scan::{Fit, RowScan, Within, forward_prefix};
 pub use snapshot::{Direction, Snapshot};
+pub use stamps::{Stamp, Stamps};
 pub use verify::Verified;
 
 use crate::model::{
@@ -76,6 +80,7 @@ struct Shared {
     published: ArcSwap<Snapshot>,
     recent: Mutex<VecDeque<(Instant, Arc<Snapshot>)>>,
     names: ArcSwap<Names>,
+    stamps: Arc<Stamps>,
     stopped: AtomicBool,
     listeners: Listeners,
     snapshots_max: usize,
@@ -121,6 +126,22 @@ pub enum Collector {
     Off,
 }
 
+/// What is held in memory of an open data folder, beside what RocksDB keeps.
+#[derive(Clone)]
+pub struct InMemory {
+    pub memory: Arc<Memory>,
+    /// Who is told of each group's rows.
+    pub beside: Option<Arc<dyn Beside>>,
+}
+
+impl InMemory {
+    /// As much as there is, and nobody is told.
+    #[must_use]
+    pub fn alone() -> InMemory {
+        InMemory { memory: Arc::new(Memory::of(u64::MAX)), beside: None }
+    }
+}
+
 /// An open data folder.
 pub struct Store {
     shared: Arc<Shared>,
@@ -140,7 +161,14 @@ const LOOKED_FOR_MAX: usize = 3;
 impl Store {
     /// Opens the folder, making it when it is not there. Refused when another has it open, when its format is from
     /// the future, or when it lacks what was acknowledged once.
-    pub fn open(folder: &Path, limits: &Limits, now: Now, collector: Collector) -> Result<Store, Error> {
+    pub fn open(
+        folder: &Path,
+        limits: &Limits,
+        now: Now,
+        collector: Collector,
+        in_memory: InMemory,
+    ) -> Result<Store, Error> {
+        let InMemory { memory: _, beside } = in_memory;
         std::fs::create_dir_all(folder)?;
         let db = Arc::new(Db::open_at(folder)?);
         check_format(&db)?;
@@ -152,11 +180,13 @@ impl Store {
 
         dictionary.load()?;
         let head = state.head;
-        let snapshot = Arc::new(Snapshot::pin(db.clone(), &head, state.suspension_count));
+        let stamps = Arc::new(Stamps::default());
+        let snapshot = Arc::new(Snapshot::pin(db.clone(), &head, state.suspension_count, stamps.clone()));
         let shared = Arc::new(Shared {
             published: ArcSwap::new(snapshot.clone()),
             recent: Mutex::new(VecDeque::from([(Instant::now(), snapshot)])),
             names: ArcSwap::new(state.names.clone()),
+            stamps,
             stopped: AtomicBool::new(false),
             listeners: Listeners::default(),
             snapshots_max: limits.snapshots_max.max(1),
@@ -166,6 +196,7 @@ impl Store {
         let committer = Committer {
             state,
             shared: shared.clone(),
+            beside,
             queue: receiver,
             now: now.clone(),
             folder: folder.to_owned(),

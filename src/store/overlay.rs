@@ -194,6 +194,10 @@ pub struct Overlay<'a> {
 /// A finished group: the bytes to write and what becomes of the state once they are down.
 pub struct Sealed {
     pub batch: WriteBatch,
+    /// The rows that are there, or not, after it.
+    pub rows: BTreeMap<RowKey, Option<RowValue>>,
+    /// Of each delegation that it changes.
+    pub delegations: Vec<DelegationId>,
     head: Head,
     names: Option<Names>,
     counters: HashMap<FormKey, u64>,
@@ -533,6 +537,8 @@ impl<'a> Overlay<'a> {
         batch.put_cf(families.meta, HEAD, head.encode());
         Ok(Sealed {
             batch,
+            delegations: self.delegations.values().map(|record| record.id).collect(),
+            rows: self.rows,
             head,
             names: self.names,
             counters: self.counters,

@@ -5,6 +5,7 @@ use super::error::Error;
 use super::keys::{ROW_KEY_BYTES, RowKey, after_prefix, read_u32};
 use super::overlay::Head;
 use super::row::RowValue;
+use super::stamps::Stamps;
 use crate::model::{ObjectNum, Revision, Timestamp, TypeNum};
 use rocksdb::{ColumnFamily, DBPinnableSlice, ReadOptions, Snapshot as RocksSnapshot};
 use self_cell::self_cell;
@@ -31,6 +32,7 @@ pub struct Snapshot {
     schema_revision: Revision,
     committed_at: Timestamp,
     suspension_count: u64,
+    stamps: Arc<Stamps>,
     pinned: PinnedDb,
 }
 
@@ -49,7 +51,7 @@ pub enum Direction {
 
 impl Snapshot {
     /// Pins what the database holds now, which the caller knows to be this.
-    pub(super) fn pin(db: Arc<Db>, head: &Head, suspension_count: u64) -> Snapshot {
+    pub(super) fn pin(db: Arc<Db>, head: &Head, suspension_count: u64, stamps: Arc<Stamps>) -> Snapshot {
         let pinned = PinnedDb::new(db, |db| {
             let snapshot = db.borrow_owner().snapshot();
             let mut read = ReadOptions::default();
@@ -61,6 +63,7 @@ impl Snapshot {
             schema_revision: head.schema_revision,
             committed_at: head.at,
             suspension_count,
+            stamps,
             pinned,
         }
     }
@@ -75,6 +78,12 @@ impl Snapshot {
     #[must_use]
     pub fn schema_revision(&self) -> Revision {
         self.schema_revision
+    }
+
+    /// What commits have touched, up to now.
+    #[must_use]
+    pub fn stamps(&self) -> &Stamps {
+        &self.stamps
     }
 
     /// The clock reading of the commit.
