@@ -10,6 +10,7 @@
 use super::db::Db;
 use super::error::Error;
 use super::keys::{numbered, read_u32};
+use super::memory::Memory;
 use crate::model::{ObjectId, ObjectNum, TypeNum};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -32,8 +33,8 @@ pub struct Dictionary {
 struct Resident {
     /// By type number. A type that is not here has no id.
     types: Vec<OfType>,
-    bytes: usize,
-    bytes_max: usize,
+    bytes: u64,
+    memory: Arc<Memory>,
 }
 
 /// Ids of one type, in memory.
@@ -64,12 +65,12 @@ type NextIds = Vec<(u32, Vec<u8>)>;
 
 impl Dictionary {
     /// Of the types that have ids in the store nothing is in memory yet: `load` begins that.
-    pub(super) fn new(db: Arc<Db>, bytes_max: usize) -> Result<Dictionary, Error> {
+    pub(super) fn new(db: Arc<Db>, memory: Arc<Memory>) -> Result<Dictionary, Error> {
         let types = match db.last_key(db.families().undict, &[])? {
             Some(key) => TypeNum(read_u32(&key, 0)?).index() + 1,
             None => 0,
         };
-        let mut resident = Resident { types: Vec::new(), bytes: 0, bytes_max };
+        let mut resident = Resident { types: Vec::new(), bytes: 0, memory };
         resident.types.resize_with(types, || OfType { state: Residence::Loading, ..OfType::default() });
         Ok(Dictionary {
             db,
@@ -230,8 +231,8 @@ impl Resident {
         if number != of_type.ids.count || of_type.state == Residence::Part {
             return;
         }
-        let bytes = id.len() + BYTES_BESIDE_AN_ID;
-        if self.bytes + bytes > self.bytes_max {
+        let bytes = (id.len() + BYTES_BESIDE_AN_ID) as u64;
+        if self.bytes + bytes > self.memory.bytes_max() / SHARE || !self.memory.take(bytes) {
             of_type.state = Residence::Part;
             return;
         }
@@ -251,6 +252,8 @@ impl Resident {
 
 /// What an id costs beside its own bytes, about: 3 to find them by number, 6 to 12 to find the number.
 const BYTES_BESIDE_AN_ID: usize = 12;
+/// Ids take at most one part in so many of the memory: they come first and stay, and rows need the rest.
+const SHARE: u64 = 2;
 
 /// Ids by number, in blocks that are not moved once they are full.
 ///

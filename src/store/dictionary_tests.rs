@@ -4,7 +4,7 @@
 use super::db::Db;
 use super::dictionary::Dictionary;
 use super::keys::numbered;
-use super::{Change, Collector, Commit, Error, NewSchema, Store};
+use super::{Change, Collector, Commit, Error, InMemory, Memory, NewSchema, Store};
 use crate::model::{
     Limits, ObjectId, ObjectNum, Precondition, RelationName, Revision, Timestamp, TupleFilter, TupleUpdate, TypeName,
     TypeNum, UpdateKind,
@@ -30,6 +30,15 @@ fn empty() -> (TempDir, Arc<Db>) {
     let folder = tempfile::tempdir().unwrap();
     let db = Arc::new(Db::open_at(folder.path()).unwrap());
     (folder, db)
+}
+
+/// Memory of which ids take half.
+fn room(bytes: u64) -> Arc<Memory> {
+    Arc::new(Memory::of(bytes))
+}
+
+fn ample() -> Arc<Memory> {
+    room(u64::MAX)
 }
 
 /// As a commit puts them down.
@@ -74,9 +83,10 @@ fn answers_do_not_hang_on_what_is_in_memory() {
     put(&db, USER, 0..IDS);
     put(&db, DOC, 0..100);
     for (bytes_max, users, knows_absent) in
-        [(0, 0, false), (20, 1, false), (1_000_000, 20_000, false), (usize::MAX, IDS, true)]
+        [(0, 0, false), (40, 1, false), (2_000_000, 20_000, false), (u64::MAX, IDS, true)]
     {
-        let dictionary = Arc::new(Dictionary::new(db.clone(), bytes_max).unwrap());
+        let memory = room(bytes_max);
+        let dictionary = Arc::new(Dictionary::new(db.clone(), memory.clone()).unwrap());
         assert_eq!(in_memory(&dictionary, USER, IDS), 0, "nothing is in memory unless it is loaded");
         assert_holds(&dictionary, DOC, 100);
         dictionary.load().unwrap();
@@ -84,6 +94,7 @@ fn answers_do_not_hang_on_what_is_in_memory() {
         assert_holds(&dictionary, USER, IDS);
         assert_holds(&dictionary, DOC, 100);
         let found = in_memory(&dictionary, USER, IDS);
+        assert!(memory.held() <= bytes_max / 2);
         assert!(found >= users.min(14_000) && found <= users, "{found} ids within {bytes_max} bytes");
         assert_eq!(dictionary.number_in_memory(USER, "nobody"), knows_absent.then_some(None));
         // A type without ids is whole from the start, and so is one that nobody has named yet.
@@ -97,7 +108,7 @@ fn answers_do_not_hang_on_what_is_in_memory() {
 #[test]
 fn ids_that_no_longer_fit_are_found_in_the_store() {
     let (_folder, db) = empty();
-    let dictionary = Arc::new(Dictionary::new(db.clone(), 100_000).unwrap());
+    let dictionary = Arc::new(Dictionary::new(db.clone(), room(200_000)).unwrap());
     dictionary.load().unwrap();
     for from in (0..10_000).step_by(1_000) {
         put(&db, DOC, from..from + 1_000);
@@ -117,7 +128,7 @@ fn nothing_added_while_loading_is_missed() {
         // Each round a type of its own, loaded while a writer adds to it and a reader asks for what was acknowledged.
         let of = TypeNum(round);
         put(&db, of, 0..before);
-        let dictionary = Arc::new(Dictionary::new(db.clone(), usize::MAX).unwrap());
+        let dictionary = Arc::new(Dictionary::new(db.clone(), ample()).unwrap());
         let published = AtomicU32::new(before);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -165,7 +176,7 @@ proptest! {
         let (_folder, db) = empty();
         let (mut synced, mut added, mut found) = (before, before, None);
         put(&db, DOC, 0..before);
-        let dictionary = Dictionary::new(db.clone(), usize::MAX).unwrap();
+        let dictionary = Dictionary::new(db.clone(), ample()).unwrap();
         for step in steps {
             match step {
                 Step::Sync(count) if synced == added => {
@@ -199,7 +210,7 @@ proptest! {
 fn loading_ends_when_it_is_told_to() {
     let (_folder, db) = empty();
     put(&db, USER, 0..IDS);
-    let dictionary = Arc::new(Dictionary::new(db.clone(), usize::MAX).unwrap());
+    let dictionary = Arc::new(Dictionary::new(db.clone(), ample()).unwrap());
     dictionary.load().unwrap();
     dictionary.close();
     assert_eq!(Arc::strong_count(&dictionary), 1);
@@ -229,7 +240,8 @@ fn touch(tuples: &[&str]) -> Change {
 }
 
 fn open(folder: &TempDir) -> Store {
-    Store::open(folder.path(), &Limits::default(), Arc::new(|| Timestamp::MIN), Collector::Off).unwrap()
+    Store::open(folder.path(), &Limits::default(), Arc::new(|| Timestamp::MIN), Collector::Off, InMemory::alone())
+        .unwrap()
 }
 
 #[test]

@@ -168,12 +168,12 @@ impl Store {
         collector: Collector,
         in_memory: InMemory,
     ) -> Result<Store, Error> {
-        let InMemory { memory: _, beside } = in_memory;
+        let InMemory { memory, beside } = in_memory;
         std::fs::create_dir_all(folder)?;
         let db = Arc::new(Db::open_at(folder)?);
         check_format(&db)?;
         let (database, incarnation) = identify(&db)?;
-        let dictionary = Arc::new(Dictionary::new(db.clone(), usize::MAX)?);
+        let dictionary = Arc::new(Dictionary::new(db.clone(), memory)?);
         let bounds = Bounds::of(limits);
         let state = State { bounds, ..load_state(db.clone(), dictionary.clone())? };
         check_high_water(&db, folder, state.head)?;
