@@ -8,7 +8,8 @@ use super::dictionary::Dictionary;
 use super::judge::judge;
 use super::overlay::Overlay;
 use super::{
-    Change, Collector, Commit, Committed, Db, Error, InMemory, LogPosition, NewDelegation, Snapshot, Store, load_state,
+    Change, Collector, Commit, Committed, Db, Error, InMemory, LogPosition, Memory, NewDelegation, Snapshot, Store,
+    load_state,
 };
 use crate::model::{
     AskedPermissions, Clause, Context, Delegation, DelegationChange, DelegationId, Limits, ObjectRef, Precondition,
@@ -623,7 +624,7 @@ fn a_suspension_holds_until_it_is_ended() {
 fn a_group_sees_what_it_has_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let db = Arc::new(Db::open_at(folder.path()).unwrap());
-    let state = load_state(db.clone(), Arc::new(Dictionary::new(db))).unwrap();
+    let state = load_state(db.clone(), Arc::new(Dictionary::new(db, Arc::new(Memory::of(0))).unwrap())).unwrap();
     let mut overlay = Overlay::new(&state);
     let accept = |overlay: &mut Overlay<'_>, change: Change| {
         let verdict = judge(overlay, &commit(change), at(100)).unwrap();

@@ -30,6 +30,8 @@ mod formats;
 mod verify;
 #[cfg(test)]
 mod delegation_tests;
+#[cfg(test)]
+mod dictionary_tests;
 
 pub use changelog::LogEntry;
 pub use committer::{Beside, Committed, Now, Tally};
@@ -177,11 +179,12 @@ impl Store {
         let db = Arc::new(Db::open_at(folder)?);
         formats::check_format(&db)?;
         let (database, incarnation) = identify(&db)?;
-        let dictionary = Arc::new(Dictionary::new(db.clone()));
+        let dictionary = Arc::new(Dictionary::new(db.clone(), memory.clone())?);
         let bounds = Bounds::of(limits);
         let state = State { bounds, ..load_state(db.clone(), dictionary.clone())? };
         check_high_water(&db, folder, state.head)?;
 
+        dictionary.load()?;
         let head = state.head;
         let stamps = Arc::new(Stamps::default());
         if let Some(beside) = &beside {
@@ -380,6 +383,7 @@ impl Store {
                 tracing::error!("the committer had panicked");
             }
         }
+        self.dictionary.close();
     }
 }
 

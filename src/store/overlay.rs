@@ -21,7 +21,7 @@ use crate::model::{
     Timestamp, TypeNum,
 };
 use aws_lc_rs::digest::{Context, SHA256};
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use rocksdb::{ColumnFamily, WriteBatch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -164,6 +164,16 @@ impl State {
     }
 }
 
+/// An id of a type, to be looked up without a copy of it.
+#[derive(Hash)]
+pub(super) struct IdOf<'i>(pub(super) TypeNum, pub(super) &'i ObjectId);
+
+impl Equivalent<(TypeNum, ObjectId)> for IdOf<'_> {
+    fn equivalent(&self, (of, id): &(TypeNum, ObjectId)) -> bool {
+        self.0 == *of && self.1 == id
+    }
+}
+
 /// A group in the making.
 pub struct Overlay<'a> {
     state: &'a State,
@@ -205,7 +215,11 @@ pub struct Sealed {
     next_delegation: u64,
     suspension_count: u64,
     suspensions: BTreeMap<ObjectRef, Option<Suspension>>,
+    entries: Vec<LogEntry>,
 }
+
+/// About what an entry comes to in the batch, over all families.
+const BATCH_BYTES_AN_ENTRY: usize = 128;
 
 pub(super) const HEAD: &[u8] = b"head";
 pub(super) const NAME_PREFIX: &[u8] = b"name/";
@@ -310,10 +324,24 @@ impl<'a> Overlay<'a> {
 
     /// The number of an id, if it has one.
     pub fn number(&self, of: TypeNum, id: &ObjectId) -> Result<Option<ObjectNum>, Error> {
-        match self.ids.get(&(of, id.clone())) {
+        match self.ids.get(&IdOf(of, id)) {
             Some(number) => Ok(Some(*number)),
             None => self.state.dictionary.number(of, id.as_str()),
         }
+    }
+
+    /// Whether no committed row can name the number, because it was not given yet.
+    #[must_use]
+    pub fn is_new(&self, of: TypeNum, number: ObjectNum) -> bool {
+        // At a snapshot it is not known which were.
+        self.snapshot.is_none() && self.state.next_numbers.get(&of).is_none_or(|next| number.0 >= *next)
+    }
+
+    fn is_new_row(&self, key: &RowKey) -> Result<bool, Error> {
+        let names = self.names();
+        Ok(self.is_new(names.member(key.relation)?.of, key.object)
+            || (key.subject.kind != SubjectKind::Wildcard
+                && self.is_new(names.member(key.subject.member)?.of, key.subject.object)))
     }
 
     /// The next number of a type that is free.
@@ -327,6 +355,9 @@ impl<'a> Overlay<'a> {
     pub fn row(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
         if let Some(value) = self.rows.get(key) {
             return Ok(value.clone());
+        }
+        if self.is_new_row(key)? {
+            return Ok(None);
         }
         let found = self.get(self.families().fwd, &key.forward())?;
         found.map(|bytes| RowValue::decode(&bytes)).transpose()
@@ -484,18 +515,20 @@ impl<'a> Overlay<'a> {
     /// The whole group as one batch.
     pub fn seal(self) -> Result<Sealed, Error> {
         let families = self.families();
-        let mut batch = WriteBatch::default();
+        let mut batch = WriteBatch::with_capacity_bytes(BATCH_BYTES_AN_ENTRY * self.entries.len());
+        // Family by family, each in the order of its keys: neighbours stand near each other in memory too.
         for (key, value) in &self.rows {
             match value {
-                Some(value) => {
-                    let value = value.encode();
-                    batch.put_cf(families.fwd, key.forward(), &value);
-                    batch.put_cf(families.rev, key.reverse(), &value);
-                }
-                None => {
-                    batch.delete_cf(families.fwd, key.forward());
-                    batch.delete_cf(families.rev, key.reverse());
-                }
+                Some(value) => batch.put_cf(families.fwd, key.forward(), value.encode()),
+                None => batch.delete_cf(families.fwd, key.forward()),
+            }
+        }
+        let mut reverse: Vec<_> = self.rows.iter().map(|(key, value)| (key.reverse(), value)).collect();
+        reverse.sort_unstable_by_key(|(key, _)| *key);
+        for (key, value) in reverse {
+            match value {
+                Some(value) => batch.put_cf(families.rev, key, value.encode()),
+                None => batch.delete_cf(families.rev, key),
             }
         }
         for (key, is_there) in &self.ends {
@@ -505,9 +538,14 @@ impl<'a> Overlay<'a> {
                 batch.delete_cf(families.expiry, key);
             }
         }
-        for ((of, id), number) in &self.ids {
-            batch.put_cf(families.dict, numbered(of.0, id.as_str().as_bytes()), number.0.to_be_bytes());
-            batch.put_cf(families.undict, numbered(of.0, &number.0.to_be_bytes()), id.as_str());
+        let mut ids: Vec<_> = self.ids.iter().map(|((of, id), number)| (*of, id.as_str(), *number)).collect();
+        ids.sort_unstable_by_key(|(of, id, _)| (*of, *id));
+        for (of, id, number) in &ids {
+            batch.put_cf(families.dict, numbered(of.0, id.as_bytes()), number.0.to_be_bytes());
+        }
+        ids.sort_unstable_by_key(|(of, _, number)| (*of, *number));
+        for (of, id, number) in &ids {
+            batch.put_cf(families.undict, numbered(of.0, &number.0.to_be_bytes()), id);
         }
         for (form, count) in &self.counters {
             batch.put_cf(families.meta, prefixed(COUNT_PREFIX, &form.encode()), count.to_be_bytes());
@@ -518,9 +556,11 @@ impl<'a> Overlay<'a> {
         self.seal_delegations(&mut batch)?;
         let mut hash = Context::new(&SHA256);
         hash.update(&self.state.head.seal);
+        let mut bytes = Vec::new();
         for (n, entry) in self.entries.iter().enumerate() {
             let n = u32::try_from(n).map_err(|_| Error::Corrupt("a revision of 2^32 entries".to_owned()))?;
-            let bytes = entry.encode()?;
+            bytes.clear();
+            entry.encode_into(&mut bytes)?;
             hash.update(&n.to_be_bytes());
             hash.update(&(bytes.len() as u64).to_be_bytes());
             hash.update(&bytes);
@@ -546,6 +586,7 @@ impl<'a> Overlay<'a> {
             next_delegation: self.next_delegation,
             suspension_count: self.suspension_count,
             suspensions: self.suspensions,
+            entries: self.entries,
         })
     }
 
@@ -582,6 +623,7 @@ impl<'a> Overlay<'a> {
 impl Sealed {
     /// After the batch is down: the state moves on. Returns whether names were added.
     pub fn settle(self, state: &mut State) -> bool {
+        state.dictionary.add(self.entries.iter().filter_map(LogEntry::as_id));
         state.head = self.head;
         state.counters.extend(self.counters);
         state.next_numbers.extend(self.next_numbers);
