@@ -100,6 +100,11 @@ fn shown(value: &str) -> String {
 }
 
 impl Error {
+    /// Whether only the disk, or more work, could tell: of what was to be answered at once.
+    pub(super) fn is_for_want_of_time(&self) -> bool {
+        [NOT_IN_MEMORY, "EDGES_SPENT", "STACK_SPENT"].contains(&self.reason)
+    }
+
     /// An error of a kind, with its stable reason.
     #[must_use]
     pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Error {

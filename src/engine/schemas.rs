@@ -49,6 +49,12 @@ impl Schemas {
         Schemas { unfolds, newest: ArcSwapOption::empty(), older: Mutex::default() }
     }
 
+    /// Whether the schema of a snapshot, or that there is none, is known without compiling anything.
+    pub(super) fn has_newest(&self, snapshot: &Snapshot) -> bool {
+        let revision = snapshot.schema_revision();
+        revision == Revision(0) || self.newest.load().as_ref().is_some_and(|newest| newest.revision == revision)
+    }
+
     /// The schema in force at a snapshot; `None` before the first.
     pub(super) fn of(
         &self,

@@ -125,6 +125,7 @@ fixed_limits! {
     ITEM_ID_BYTES_MAX "item_id_bytes_max": usize = 256, "bytes", "the mark of one item of CheckBulk: it comes back with the answer";
     WATCH_NAMES_MAX "watch_names_max": usize = 100, "names", "in one filter of a Watch: each is compared with every change";
     READS_PER_CORE "reads_per_core": usize = 8, "requests", "questions and reads worked on at once, for each core: more would only switch between them";
+    AT_ONCE_EDGES_MAX "at_once_edges_max": u64 = 4_096, "edges", "of a Check that is answered from memory by the worker that received it; beyond, it takes its turn among `reads_per_core`";
     WRITES_MAX "writes_max": usize = 256, "requests", "writes handed to the committer at once: they wait for one sync together";
     WAITING_MAX "waiting_max": usize = 16_384, "requests", "waiting for a place to be worked on; beyond, UNAVAILABLE";
     SUSPENDED_IN_MEMORY_MAX "suspended_in_memory_max": usize = 10_000, "principals", "suspended that are kept in memory, copied when one is added; of more, each question reads the store";

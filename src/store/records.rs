@@ -90,6 +90,18 @@ impl Records {
 
 /// What is kept stands behind what the snapshot reads; see `delegations`.
 impl Snapshot {
+    /// Whether a delegation and all that it was delegated from are kept, so that reading them needs no store.
+    #[must_use]
+    pub fn has_at_hand(&self, id: &DelegationId) -> bool {
+        let mut next = Some(*id);
+        // Bounded: a parent was made before its child.
+        while let Some(id) = next {
+            let Some(record) = self.records().of_id(&id, self) else { return false };
+            next = record.parent;
+        }
+        true
+    }
+
     /// The delegation of this number, read where it is not kept.
     pub(super) fn record(
         &self,

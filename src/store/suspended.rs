@@ -78,6 +78,15 @@ impl Snapshot {
         self.suspended().count() > 0
     }
 
+    /// Whether that is known without reading the store.
+    #[must_use]
+    pub fn knows_suspended(&self) -> bool {
+        match self.suspended() {
+            Suspended::These(_) => true,
+            Suspended::Many(_) => false,
+        }
+    }
+
     /// Whether the principal is suspended. Costs no reading of the store, unless a great many are.
     pub fn is_suspended(&self, principal: &ObjectRef) -> Result<bool, Error> {
         match self.suspended() {

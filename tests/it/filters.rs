@@ -6,7 +6,7 @@
 
 use crate::agrees::Timed;
 use crate::caveats::Given;
-use crate::engines::{TestEngine, refused, told};
+use crate::engines::{Held, TestEngine, refused, told};
 use crate::lists::{members, relation, type_name, types};
 use crate::oracle::Subject;
 use crate::worlds::{Rng, SECOND, START, World, context, number, random_given, seed};
@@ -284,7 +284,7 @@ definition group { relation member: agent | group#member }",
 #[test]
 fn what_is_kept_between_ids_is_bounded_and_changes_nothing() {
     // Each id needs the wide group anew once what was found is forgotten, which a small budget makes happen often.
-    let engine = TestEngine::with_limits(Limits { edges_max: 60, ..Limits::default() });
+    let engine = TestEngine::holding(Held::AsWritten, Limits { edges_max: 60, ..Limits::default() });
     engine.write_schema(crate::engines::schema_request(SCHEMA)).unwrap_or_else(|error| panic!("{}", told(&error)));
     let names: Vec<String> = (0..200).map(|n| format!("d{n}")).collect();
     for (n, name) in names.iter().enumerate() {

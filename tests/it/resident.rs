@@ -9,10 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const SCHEMA: &str = "use expiration
 definition user {}
-definition group { relation member: user | group#member }
-definition folder { relation parent: folder relation viewer: user | group#member | user with expiration
-  permission view = viewer + parent->view }
-definition doc { relation parent: folder relation viewer: user | user:* permission view = viewer + parent->view }";
+definition group {
+  relation member: user | group#member
+}
+definition folder {
+  relation parent: folder
+  relation viewer: user | group#member | user with expiration
+  permission view = viewer + parent->view
+}
+definition doc {
+  relation parent: folder
+  relation viewer: user | user:*
+  permission view = viewer + parent->view
+}";
 
 /// A small generator, so that each run does the same.
 struct Random(u64);
@@ -138,8 +147,8 @@ fn what_does_not_fit_is_given_up_and_answered_all_the_same() {
 fn what_is_written_together_is_seen_together() {
     let engine = TestEngine::holding(Held::All, Limits::default());
     engine.schema(
-        "definition user {} definition doc { relation a: user relation b: user
-         permission both = a & b permission only = a - b permission none = b - a }",
+        "definition user {} definition doc { relation a: user; relation b: user
+         permission both = a & b; permission only = a - b; permission none = b - a }",
     );
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
