@@ -21,6 +21,8 @@ use std::time::Duration;
 /// Batches and lists that are made ready.
 const BULKS: u64 = 32;
 const LISTS: u64 = 64;
+/// Tuples that are granted and revoked in turn, at least: the same is not written again at once.
+const GRANTS_MIN: usize = 4_096;
 /// Places in which what is counted is kept: few workers wait for each other.
 const TALLIES: usize = 16;
 /// After so many errors it is over: the server is away.
@@ -264,8 +266,8 @@ impl Load {
         }
         let mut grants = VecDeque::new();
         if mix.has(Operation::Write) {
-            // So many that one is always free, and that the same is not asked about again at once.
-            for number in 0..(in_flight * 16).max(4_096) as u64 {
+            // So many that one is always free.
+            for number in 0..(*in_flight).max(GRANTS_MIN) as u64 {
                 grants.push_back(granting(world, number)?);
             }
         }

@@ -13,6 +13,7 @@ mod load;
 mod process;
 mod report;
 mod plot;
+mod table;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
@@ -24,6 +25,7 @@ use worlds::{Scale, Sizes, World, WorldName};
 pub enum Bench {
     Generate(generate::Generate),
     Run(Box<run::Run>),
+    Table(table::Table),
 }
 
 impl Bench {
@@ -32,6 +34,7 @@ impl Bench {
         match self {
             Bench::Generate(generate) => generate.run(output),
             Bench::Run(run) => run.run(output),
+            Bench::Table(table) => table.run(output),
         }
     }
 }

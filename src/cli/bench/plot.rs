@@ -1,6 +1,7 @@
 //! A picture of how long calls took.
 
 use super::report::Figures;
+use super::table::RunFigures;
 use crate::cli::exit::{Exit, Failure};
 use hdrhistogram::Histogram;
 use plotters::prelude::*;
@@ -77,6 +78,52 @@ fn draw(
         .border_style(BLACK.mix(0.4))
         .background_style(WHITE)
         .draw()?;
+    root.present()?;
+    Ok(())
+}
+
+/// How high one bar stands, with the room between it and the next.
+const BAR_HEIGHT: u32 = 34;
+
+/// A bar for each run: processor time of the server for a call. The axis is logarithmic: a list costs what a thousand
+/// checks do.
+pub fn bars(runs: &[RunFigures]) -> Result<String, Failure> {
+    let mut text = String::new();
+    draw_bars(&mut text, runs)
+        .map_err(|error| Failure::new(Exit::Refused, format!("the plot could not be drawn: {error}")))?;
+    Ok(text)
+}
+
+fn draw_bars(text: &mut String, runs: &[RunFigures]) -> Result<(), Box<dyn std::error::Error>> {
+    let known: Vec<(String, f64)> = runs
+        .iter()
+        .filter_map(|run| Some((format!("{}  {}", run.name(), run.mix), run.server_cpu_us_per_operation?.max(0.1))))
+        .collect();
+    let count = u32::try_from(known.len()).unwrap_or(0).max(1);
+    let most = known.iter().map(|(_, micros)| *micros).fold(1.0, f64::max);
+    let least = known.iter().map(|(_, micros)| *micros).fold(most, f64::min);
+    let root = SVGBackend::with_string(text, (SIZE.0, 110 + BAR_HEIGHT * count)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let root = root.titled("processor time of the server for a call", ("sans-serif", 20))?;
+    let mut chart = ChartBuilder::on(&root)
+        .margin(12)
+        .x_label_area_size(40)
+        .build_cartesian_2d((least / 4.0..most * 2.0).log_scale(), 0.0..f64::from(count))?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .x_desc("µs")
+        .x_label_formatter(&|micros| format!("{micros:.1}"))
+        .draw()?;
+    // The first run stands on top.
+    for (place, (name, micros)) in known.iter().rev().enumerate() {
+        let bottom = place as f64;
+        let bar = [(least / 4.0, bottom + 0.1), (*micros, bottom + 0.55)];
+        chart.draw_series([Rectangle::new(bar, Palette99::pick(0).filled())])?;
+        let label = format!("{name}: {micros} µs");
+        chart.draw_series([Text::new(label, (least / 3.9, bottom + 0.95), ("sans-serif", 13))])?;
+    }
     root.present()?;
     Ok(())
 }

@@ -201,6 +201,7 @@ impl Figures {
             "errors": self.tally.errors,
             "stale": self.tally.stale,
             "mismatches": self.tally.mismatches,
+            "wrong": self.tally.said,
             "writes_asked_about": self.writes(),
             "lists_not_compared": self.tally.unjudged,
             "operations_per_s": self.per_second(self.operations()),

@@ -157,7 +157,7 @@ impl Run {
 
         let mix = if self.freshness { Mix::only(Operation::Write) } else { self.mix.clone() };
         let (pace, in_flight) = match self.open_loop {
-            Some(rate) => (Pace::Open(rate), 0),
+            Some(rate) => (Pace::Open(rate), Driver::IN_FLIGHT_MAX as usize),
             None => (Pace::Closed(self.concurrency as usize), self.concurrency as usize),
         };
         let wanted = Wanted {
@@ -165,7 +165,7 @@ impl Run {
             part,
             questions: self.questions,
             bulk_items: self.bulk_items as usize,
-            in_flight: if in_flight == 0 { Driver::IN_FLIGHT_MAX as usize / 16 } else { in_flight },
+            in_flight,
             seed: self.which.seed,
         };
         let load = Arc::new(Load::new(&*world, &filled.ids, &wanted)?);
