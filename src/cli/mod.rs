@@ -4,6 +4,7 @@
 //! know about them; `--json` makes both machine-readable; the exit code alone tells the outcome (see `exit`).
 
 mod acting;
+pub mod bench;
 mod blast_radius;
 mod check;
 mod delegation;
@@ -21,6 +22,7 @@ mod principal;
 mod reach;
 mod schema;
 mod serve;
+mod spawned;
 mod test;
 mod tree;
 mod tuple;
@@ -51,7 +53,8 @@ Exit codes:
   0    success; for `check` and `explain`, every answer is ALLOW
   1    check, explain: an answer is DENY; test: a file failed;
        schema check, schema fmt --check, schema write --dry-run: findings;
-       verify: the data is not what its log says
+       verify: the data is not what its log says;
+       bench run: an error, or an answer that is stale or wrong
   2    the arguments or an input file are wrong; nothing was sent
        (tuple import: nothing from the wrong line on)
   3    check, explain: an answer is CONDITIONAL and none is DENY
@@ -89,6 +92,8 @@ enum Command {
     Principal(principal::Principal),
     BlastRadius(blast_radius::BlastRadius),
     Test(test::Test),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     Info(info::Info),
     Verify(verify::Verify),
 }
@@ -157,6 +162,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Delegation(delegation) => delegation.run(output),
         Command::Principal(principal) => principal.run(output),
         Command::Test(test) => test.run(output),
+        Command::Bench(bench) => bench.run(output),
         Command::Info(info) => info.run(output),
         Command::Verify(verify) => verify.run(output),
     }

@@ -232,6 +232,12 @@ impl Engine {
         self.store.listen(hear)
     }
 
+    /// Bytes on the disk in sorted files, by column family: `fwd`, `rev`, `log` and so on. All that was written before this
+    /// engine was opened is among them.
+    pub fn disk_bytes(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        Ok(self.store.disk_bytes()?)
+    }
+
     /// Folds the changelog into an empty database in `scratch` and compares it with the state, byte for byte.
     pub fn verify(&self, scratch: &Path) -> Result<Verified, Error> {
         Ok(self.store.verify(scratch)?)

@@ -332,6 +332,11 @@ impl Store {
         }
     }
 
+    /// Bytes on the disk in sorted files, by column family. All that was written before it was opened is among them.
+    pub fn disk_bytes(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        self.db.disk_bytes()
+    }
+
     /// Whether a failed sync has ended writing.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

@@ -50,3 +50,4 @@ mod acting_wire;
 mod trees_wire;
 mod hierarchy_wire;
 mod delegations;
+mod bench;
