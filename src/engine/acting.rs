@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::schema::{Plan, Side};
 use crate::store::{Snapshot, SubjectKey};
-use crate::walk::{self, Asked, Asker, Budget, Heights};
+use crate::walk::{self, Asked, Asker, Budget, Heights, Node};
 use hashbrown::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -78,9 +78,12 @@ pub(super) struct Authority {
     pub(super) caller: SubjectKey,
     pub(super) form: Form,
     pub(super) heights: Heights,
-    /// Anchors by their numbers; `None` for one that nothing mentions, which is at most the object asked about itself.
+    /// Anchors by their numbers, if questions follow one another; `None` for one that nothing mentions, which is at most the
+    /// object asked about itself.
     pub(super) anchors: HashMap<ObjectRef, Option<(TypeNum, ObjectNum)>>,
     pub(super) conditions: Vec<(TupleCaveat, Value)>,
+    /// What one walk has found of several actors, for the node it was asked of.
+    pub(super) together: Option<(Node, Vec<(SubjectKey, Value)>)>,
     /// Of each subject asked about, if questions follow one another: what was found for it.
     pub(super) askers: Option<HashMap<SubjectKey, Asker>>,
 }
@@ -188,6 +191,7 @@ impl Authority {
             heights: Heights::default(),
             anchors: HashMap::new(),
             conditions: Vec::new(),
+            together: None,
             askers: match keep {
                 Keep::Nothing => None,
                 Keep::Answers => Some(HashMap::new()),
@@ -222,7 +226,8 @@ impl Authority {
         for Taken { chain, .. } in &chains {
             for anchor in chain.delegations().flat_map(Delegation::anchors) {
                 budget.spend(1)?;
-                if !authority.anchors.contains_key(anchor) {
+                // One question alone looks up those it comes to.
+                if authority.askers.is_some() && !authority.anchors.contains_key(anchor) {
                     authority.anchors.insert(anchor.clone(), resolver.numbered(anchor)?);
                 }
             }
@@ -318,6 +323,9 @@ impl Taking<'_> {
         resolver: &mut Resolver<'_>,
         budget: &mut Budget,
     ) -> Result<Value, Error> {
+        if let SubjectRef::Object(_) = delegate {
+            return delegate_has(self.standing, resolver, (actor, delegate), self.context, budget);
+        }
         let key = (actor.clone(), delegate.clone());
         if let Some(known) = self.links.get(&key) {
             return Ok(known.clone());

@@ -18,7 +18,8 @@ use crate::model::{
     ACTING_CHAINS_MAX, ChainLink, Clause, Context, Delegation, Denial, DenyReason, Membership, ObjectNum, RelationName,
     Timestamp, TupleCaveat, TypeName,
 };
-use crate::walk::{self, Asked, Asker, Budget, Node, TrailStep};
+use crate::store::SubjectKey;
+use crate::walk::{self, Asked, Asker, Budget, Node, Together, TrailStep};
 use std::cell::RefCell;
 
 /// Edges that one evaluation of an item's caveat costs, as a tuple's does.
@@ -199,6 +200,9 @@ impl Authority {
         let mut open = None;
         let mut trail = Vec::new();
         for (passed, test) in tests(taken.links.len()).enumerate() {
+            if test == Test::Own(taken.links.len()) && !noting {
+                self.ask_together(here, node, taken, budget)?;
+            }
             let Tested { value, reason, trail: path } = self.test(here, node, taken, test, budget, noting)?;
             let Value { membership, missing, valid_until, fault } = value;
             match membership {
@@ -287,6 +291,28 @@ impl Authority {
         Ok(Tested { value, reason, trail: Vec::new() })
     }
 
+    /// Asks of all actors of a chain at once what each of them must have. What that does not tell is asked one by one.
+    fn ask_together(&mut self, here: Here<'_>, node: Node, taken: &Taken, budget: &mut Budget) -> Result<(), Error> {
+        if self.askers.is_some() {
+            return Ok(());
+        }
+        let (of, mut known) = self.together.take().unwrap_or((node, Vec::new()));
+        if of != node {
+            known.clear();
+        }
+        let mut subjects: Vec<SubjectKey> = taken.actors.iter().filter_map(|actor| actor.key).collect();
+        subjects.retain(|subject| known.iter().all(|(other, _)| other != subject));
+        subjects.sort_unstable();
+        subjects.dedup();
+        let Here { in_force, view, resolver: _, context } = here;
+        let Together { values, valid_until } =
+            walk::check_together(&in_force.plan, view, (node, &subjects), context, budget)?;
+        let found = subjects.into_iter().zip(values);
+        known.extend(found.filter_map(|(subject, value)| Some((subject, Value { valid_until, ..Value::of(value?) }))));
+        self.together = Some((node, known));
+        Ok(())
+    }
+
     /// The ordinary check of one actor, with its path if that is wanted.
     fn own(
         &mut self,
@@ -296,6 +322,13 @@ impl Authority {
         noting: bool,
     ) -> Result<(Value, Vec<(u32, TrailStep)>), Error> {
         let Here { in_force, view, resolver, context } = here;
+        if !noting
+            && let Some((of, known)) = &self.together
+            && *of == asked.node
+            && let Some((_, value)) = known.iter().find(|(subject, _)| *subject == asked.subject)
+        {
+            return Ok((value.clone(), Vec::new()));
+        }
         let found = match &mut self.askers {
             None => walk::check(&in_force.plan, view, asked, context, budget, noting)
                 .map(|found| (found.membership, found.missing, found.valid_until, found.trail)),
@@ -324,7 +357,8 @@ impl Authority {
     ) -> Result<(Value, DenyReason), Error> {
         let pair = pair(here.in_force, node)?;
         let object = (here.in_force.names.member(node.member)?.of, node.object);
-        let Authority { caller: _, form: _, heights, anchors, conditions, askers: _ } = self;
+        let Authority { caller: _, form: _, heights, anchors, conditions, together: _, askers } = self;
+        let follows = askers.is_some();
         // What nothing mentions has no place in the hierarchy, and is told by its name.
         let is_unknown = node.object.0 >= ObjectNum::TRANSIENT_FIRST;
         let unknown = is_unknown.then(|| here.resolver.object_of(node)).transpose()?;
@@ -333,8 +367,13 @@ impl Authority {
             &delegation.clauses,
             &pair,
             |anchor| {
-                let Some(Some(anchor)) = anchors.get(anchor) else { return Ok(unknown.as_ref() == Some(anchor)) };
-                Ok(heights.is_within(&here.in_force.plan, here.view, (object, *anchor), &mut budget.borrow_mut())?)
+                let number = if follows {
+                    anchors.get(anchor).copied().flatten()
+                } else {
+                    here.resolver.numbered(anchor).map_err(Failure::Whole)?
+                };
+                let Some(number) = number else { return Ok(unknown.as_ref() == Some(anchor)) };
+                Ok(heights.is_within(&here.in_force.plan, here.view, (object, number), &mut budget.borrow_mut())?)
             },
             |caveat| {
                 let value = condition(here, (delegation, caveat), conditions, &mut budget.borrow_mut())?;

@@ -156,6 +156,9 @@ impl Relation {
     /// What a row says beside its key.
     #[must_use]
     pub fn value(&self, object: ObjectNum, subject: SubjectKey) -> Option<&RowValue> {
+        if self.is_plain() {
+            return None;
+        }
         self.values.get(&(object, subject))
     }
 

@@ -8,7 +8,7 @@ use super::index::Index;
 use super::types::{Expr, Member, Quantifier, Schema, SubjectForm};
 use crate::condition::Caveat;
 use crate::model::{CaveatNum, MemberNum, RelationName, SubjectKind, TypeName, TypeNum};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 /// The numbers of names, as the store gave them.
@@ -35,8 +35,8 @@ pub struct Plan {
     types: Vec<Option<TypeNum>>,
     caveats: Vec<Option<Caveat>>,
     /// By the child's type, and by the parent's.
-    above: HashMap<TypeNum, Vec<ParentLink>>,
-    beneath: HashMap<TypeNum, Vec<ParentLink>>,
+    above: Vec<Vec<ParentLink>>,
+    beneath: Vec<Vec<ParentLink>>,
     /// Relations whose rows lead from one object to another.
     followed: HashSet<MemberNum>,
     /// By member, each worked out when it is asked for first. Empty where they are not to be taken.
@@ -224,10 +224,15 @@ impl Plan {
     ) -> Result<(), Unnumbered> {
         let (of, itself) = (type_number(numbers, parent)?, form_numbers(numbers, parent, &SubjectForm::Object)?.1);
         let link = ParentLink { child, relation, parent: of, itself };
-        let above = self.above.entry(child).or_default();
-        if !above.contains(&link) {
+        let types = self.above.len().max(child.index() + 1).max(link.parent.index() + 1);
+        self.above.resize_with(types, Vec::new);
+        self.beneath.resize_with(types, Vec::new);
+        if let (Some(above), Some(beneath)) =
+            (self.above.get_mut(child.index()), self.beneath.get_mut(link.parent.index()))
+            && !above.contains(&link)
+        {
             above.push(link);
-            self.beneath.entry(link.parent).or_default().push(link);
+            beneath.push(link);
         }
         Ok(())
     }
@@ -235,13 +240,13 @@ impl Plan {
     /// How an object of this type may stand beneath others.
     #[must_use]
     pub fn links_above(&self, child: TypeNum) -> &[ParentLink] {
-        self.above.get(&child).map(Vec::as_slice).unwrap_or_default()
+        self.above.get(child.index()).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// How others may stand beneath an object of this type.
     #[must_use]
     pub fn links_beneath(&self, parent: TypeNum) -> &[ParentLink] {
-        self.beneath.get(&parent).map(Vec::as_slice).unwrap_or_default()
+        self.beneath.get(parent.index()).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// What a member means; `None` if this schema has no such relation or permission.

@@ -9,6 +9,7 @@ use crate::model::{ObjectNum, SubjectKind, TypeNum};
 use crate::schema::Plan;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
@@ -130,7 +131,42 @@ pub struct Heights {
     /// Of whom `above` is known.
     climbed: Option<Object>,
     /// It and all above it.
-    above: Seen,
+    above: Above,
+}
+
+/// Objects, each once: most have so few above them that looking through all is the quickest.
+#[derive(Debug, Default)]
+struct Above {
+    all: Vec<Object>,
+    /// The same, once they are many.
+    seen: Seen,
+}
+
+impl Above {
+    fn clear(&mut self) {
+        self.all.clear();
+        self.seen.clear();
+    }
+
+    fn contains(&self, object: Object) -> bool {
+        if self.seen.is_empty() { self.all.contains(&object) } else { self.seen.contains(&object) }
+    }
+
+    /// False if it was there already.
+    fn insert(&mut self, object: Object) -> bool {
+        const FEW: usize = 64;
+        if self.all.len() < FEW {
+            let is_new = !self.all.contains(&object);
+            if is_new {
+                self.all.push(object);
+            }
+            return is_new;
+        }
+        if self.seen.is_empty() {
+            self.seen.extend(self.all.iter().copied());
+        }
+        self.seen.insert(object)
+    }
 }
 
 impl Heights {
@@ -150,10 +186,15 @@ impl Heights {
             self.climb(plan, view, object, budget)?;
             self.climbed = Some(object);
         }
-        Ok(self.above.contains(&anchor))
+        Ok(self.above.contains(anchor))
     }
 
     fn climb(&mut self, plan: &Plan, view: &View, object: Object, budget: &mut Budget) -> Result<(), Error> {
+        self.above.clear();
+        self.above.insert(object);
+        if self.climb_in_memory(plan, view, object, budget)? {
+            return Ok(());
+        }
         self.above.clear();
         self.above.insert(object);
         let mut ahead = vec![object];
@@ -172,6 +213,43 @@ impl Heights {
             }
         }
         Ok(())
+    }
+}
+
+impl Heights {
+    /// The same over what is in memory, in one hold of it. False if that is not all, or more than one hold is for.
+    fn climb_in_memory(
+        &mut self,
+        plan: &Plan,
+        view: &View,
+        object: Object,
+        budget: &mut Budget,
+    ) -> Result<bool, Error> {
+        const STEPS_MAX: usize = 1_024;
+        let Some(reader) = view.reader() else { return Ok(false) };
+        let mut ahead: SmallVec<[Object; 16]> = SmallVec::from_slice(&[object]);
+        // Bounded: each object is climbed from once, and each costs an edge.
+        let mut steps = 0;
+        while let Some((of, here)) = ahead.pop() {
+            budget.spend(1)?;
+            for link in plan.links_above(of) {
+                let Some(rows) = reader.relation(link.relation) else { return Ok(false) };
+                let parents = rows.subjects(here, SubjectKind::Plain, link.itself);
+                steps += 1 + parents.len();
+                if !reader.knows_object(link.relation, here) || steps > STEPS_MAX {
+                    return Ok(false);
+                }
+                budget.spend(parents.len() as u64)?;
+                for parent in parents.after(None).map(ObjectNum) {
+                    let subject = SubjectKey { kind: SubjectKind::Plain, member: link.itself, object: parent };
+                    let is_live = rows.value(here, subject).is_none_or(|value| value.is_live(view.now()));
+                    if is_live && self.above.insert((link.parent, parent)) {
+                        ahead.push((link.parent, parent));
+                    }
+                }
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -10,6 +10,7 @@
 //! and else it is conditional and names the fields they lack. Neither ever hangs on the order of anything.
 
 use super::budget::{Budget, Error, Failure};
+use super::climb::Lane;
 use super::memo::{Memo, Node};
 use super::reasons::{Conditions, Formula, Joined, Reasons, Unknown};
 use super::residue::Residue;
@@ -54,22 +55,11 @@ pub fn check(
     budget: &mut Budget,
     noting: bool,
 ) -> Result<Found, Error> {
-    let mut walk = Walk {
-        plan,
-        view,
-        subject: asked.subject,
-        budget,
-        memo: Memo::default(),
-        trail: if noting { Trail::noting() } else { Trail::default() },
-        conditions: Conditions::new(context),
-        reasons: Reasons::default(),
-        valid_until: None,
-        table: None,
-        asks: Asks::Node,
-        subtracted: 0,
-        climbs: !noting,
-        is_asked_again: false,
-    };
+    let mut walk = Walk::of(plan, view, asked.subject, (context, Memo::default()), budget);
+    if noting {
+        walk.trail = Trail::noting();
+        walk.climbs = false;
+    }
     let membership = walk.solve(asked.node)?;
     let (trail, missing) = match membership {
         Membership::Member => (walk.trail.tell(asked.node), Vec::new()),
@@ -77,6 +67,40 @@ pub fn check(
         Membership::Not => (Vec::new(), Vec::new()),
     };
     Ok(Found { membership, trail, missing, valid_until: walk.valid_until })
+}
+
+/// What several subjects have, as far as one climb tells.
+#[derive(Debug, Default)]
+pub struct Together {
+    /// In the order of the subjects: what [`check`] finds for each; `None` if it is to be asked.
+    pub values: Vec<Option<Membership>>,
+    /// Time alone changes none of them before it.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// Answers for several subjects at once, where the node only asks for a way: each row on it is followed once for all.
+pub fn check_together(
+    plan: &Plan,
+    view: &View,
+    (node, subjects): (Node, &[SubjectKey]),
+    context: &Context,
+    budget: &mut Budget,
+) -> Result<Together, Error> {
+    let unknown = || Together { values: vec![None; subjects.len()], valid_until: None };
+    let Some(climb) = plan.climb(node.member).filter(|climb| !climb.has_others()) else { return Ok(unknown()) };
+    let Some(first) = subjects.first() else { return Ok(unknown()) };
+    let mut walk = Walk::of(plan, view, *first, (context, Memo::default()), budget);
+    let mut lanes: Vec<Lane> = subjects.iter().copied().map(Lane::of).collect();
+    let is_sure = match walk.climb_together(climb, node, &mut lanes) {
+        Ok(Some(is_sure)) => is_sure,
+        Ok(None) => return Ok(unknown()),
+        Err(Stop::Failed(error)) => return Err(error),
+        // Only a descent thrashes.
+        Err(Stop::Thrashing) => return Ok(unknown()),
+    };
+    let otherwise = is_sure.then_some(Membership::Not);
+    let value = |lane: &Lane| if lane.is_found() { Some(Membership::Member) } else { otherwise };
+    Ok(Together { values: lanes.iter().map(value).collect(), valid_until: walk.valid_until })
 }
 
 /// What a row's own condition says.
@@ -202,22 +226,8 @@ impl Asker {
         work: impl FnOnce(&mut Walk<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let memo = std::mem::take(&mut self.memo);
-        let mut walk = Walk {
-            plan,
-            view,
-            subject: self.subject,
-            budget,
-            memo,
-            trail: Trail::default(),
-            conditions: Conditions::new(&self.context),
-            reasons: Reasons::default(),
-            valid_until: None,
-            table: None,
-            asks: Asks::Node,
-            subtracted: 0,
-            climbs: true,
-            is_asked_again: true,
-        };
+        let mut walk = Walk::of(plan, view, self.subject, (&self.context, memo), budget);
+        walk.is_asked_again = true;
         let done = work(&mut walk)?;
         self.memo = walk.memo;
         Ok(done)
@@ -284,6 +294,31 @@ struct Cell {
 }
 
 impl<'a> Walk<'a> {
+    fn of(
+        plan: &'a Plan,
+        view: &'a View,
+        subject: SubjectKey,
+        (context, memo): (&'a Context, Memo),
+        budget: &'a mut Budget,
+    ) -> Walk<'a> {
+        Walk {
+            plan,
+            view,
+            subject,
+            budget,
+            memo,
+            trail: Trail::default(),
+            conditions: Conditions::new(context),
+            reasons: Reasons::default(),
+            valid_until: None,
+            table: None,
+            asks: Asks::Node,
+            subtracted: 0,
+            climbs: true,
+            is_asked_again: false,
+        }
+    }
+
     /// Depth first; by worklist if that forgets too much.
     fn solve(&mut self, root: Node) -> Result<Membership, Error> {
         match self.ask(root) {

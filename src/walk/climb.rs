@@ -28,8 +28,31 @@ struct Stand {
     object: ObjectNum,
 }
 
+/// Who is looked for. Several are, where each of a chain must have what is asked.
+pub(super) struct Lane {
+    subject: SubjectKey,
+    /// The index of where it was found.
+    found: Option<u32>,
+}
+
+impl Lane {
+    /// Not found yet.
+    pub(super) fn of(subject: SubjectKey) -> Lane {
+        Lane { subject, found: None }
+    }
+
+    /// Whether it was found.
+    pub(super) fn is_found(&self) -> bool {
+        self.found.is_some()
+    }
+
+    fn everybody(&self) -> SubjectKey {
+        SubjectKey { kind: SubjectKind::Wildcard, member: self.subject.member, object: ObjectNum(0) }
+    }
+}
+
 /// A climb under way.
-struct Way {
+pub(super) struct Way {
     ahead: SmallVec<[(Stand, u32); 32]>,
     /// Where it has been, if that is to be remembered: with the index of where it came from.
     been: Vec<(Stand, u32)>,
@@ -44,8 +67,8 @@ struct Way {
 
 /// What one stretch of a climb came to.
 enum Stretch {
-    /// Found: the index of where.
-    Member(u32),
+    /// All that are looked for were found.
+    Found,
     /// Nowhere left to go.
     Done,
     /// To be gone on with, after letting go of the lock.
@@ -54,7 +77,7 @@ enum Stretch {
     Unknown,
 }
 
-/// Where a relation names the subject.
+/// Where a relation names one who is looked for.
 struct Named<'r> {
     rows: &'r Relation,
     relation: MemberNum,
@@ -67,6 +90,19 @@ fn may_be_taken(reader: &Reader<'_>, step: &Step) -> bool {
     reader.may_have_form(step.relation, step.kind, step.member)
 }
 
+/// Where each relation of a climb names one of the lanes.
+type NamedIn<'r> = SmallVec<[Named<'r>; 8]>;
+
+/// What does not change during a stretch.
+struct Ground<'r> {
+    climb: &'r Climb,
+    reader: &'r Reader<'r>,
+    /// By lane.
+    named: SmallVec<[NamedIn<'r>; 1]>,
+    /// From which places something could still be found, as bits.
+    leads: u64,
+}
+
 /// No index.
 const NOWHERE: u32 = u32::MAX;
 
@@ -75,29 +111,12 @@ impl Walk<'_> {
     /// memo, so that what is no union may be asked; without, there must be none.
     pub(super) fn climb(&mut self, climb: &Climb, node: Node, is_open: bool) -> Result<Option<Membership>, Stop> {
         let keeps = self.keeps_ways();
-        let mut way = Way {
-            ahead: SmallVec::new(),
-            been: Vec::new(),
-            seen: None,
-            others: SmallVec::new(),
-            steps: 0,
-            is_unsure: false,
-        };
-        way.ahead.push((Stand { place: 0, object: node.object }, NOWHERE));
-        // Bounded: each stretch takes a thousand steps, and each step costs an edge.
-        loop {
-            match self.stretch(climb, &mut way, keeps)? {
-                Stretch::Member(at) => {
-                    self.remember_way(climb, &way, at);
-                    return Ok(Some(Membership::Member));
-                }
-                Stretch::Done => break,
-                Stretch::Pause => {}
-                Stretch::Unknown => {
-                    self.climbs = false;
-                    return Ok(None);
-                }
-            }
+        let mut lane = [Lane::of(self.subject)];
+        let Some(mut way) = self.climb_for(climb, node, &mut lane, keeps)? else { return Ok(None) };
+        let [Lane { found, .. }] = lane;
+        if let Some(at) = found {
+            self.remember_way(climb, &way, at);
+            return Ok(Some(Membership::Member));
         }
         if is_open && let Some(at) = self.ask_others(climb, &mut way)? {
             self.remember_way(climb, &way, at);
@@ -114,6 +133,43 @@ impl Walk<'_> {
             }
         }
         Ok(Some(Membership::Not))
+    }
+
+    /// Who of several has what a node asks for, by one climb; `None` if something is not in memory. Who was not found has it
+    /// not, unless the way is unsure.
+    pub(super) fn climb_together(
+        &mut self,
+        climb: &Climb,
+        node: Node,
+        lanes: &mut [Lane],
+    ) -> Result<Option<bool>, Stop> {
+        let way = self.climb_for(climb, node, lanes, false)?;
+        Ok(way.map(|way| !way.is_unsure))
+    }
+
+    /// Goes wherever a lane could be found, until all were or there is nowhere left to go; `None` if something is not in
+    /// memory.
+    fn climb_for(&mut self, climb: &Climb, node: Node, lanes: &mut [Lane], keeps: bool) -> Result<Option<Way>, Stop> {
+        let mut way = Way {
+            ahead: SmallVec::new(),
+            been: Vec::new(),
+            seen: None,
+            others: SmallVec::new(),
+            steps: 0,
+            is_unsure: false,
+        };
+        way.ahead.push((Stand { place: 0, object: node.object }, NOWHERE));
+        // Bounded: each stretch takes a thousand steps, and each step costs an edge.
+        loop {
+            match self.stretch(climb, &mut way, lanes, keeps)? {
+                Stretch::Found | Stretch::Done => return Ok(Some(way)),
+                Stretch::Pause => {}
+                Stretch::Unknown => {
+                    self.climbs = false;
+                    return Ok(None);
+                }
+            }
+        }
     }
 
     /// What is no union, where the way has led.
@@ -150,11 +206,10 @@ impl Walk<'_> {
     }
 
     /// Goes on until there is an answer, or a pause is due. The lock is held meanwhile, so nothing else reads the view.
-    fn stretch(&mut self, climb: &Climb, way: &mut Way, keeps: bool) -> Result<Stretch, Stop> {
+    fn stretch(&mut self, climb: &Climb, way: &mut Way, lanes: &mut [Lane], keeps: bool) -> Result<Stretch, Stop> {
         let view = self.view;
         let Some(reader) = view.reader() else { return Ok(Stretch::Unknown) };
-        let Some(named) = self.named_in(climb, &reader) else { return Ok(Stretch::Unknown) };
-        let Some(leads) = self.leads(climb, &named, &reader) else { return Ok(Stretch::Unknown) };
+        let Some(ground) = Ground::of(climb, &reader, lanes) else { return Ok(Stretch::Unknown) };
         let pause = way.steps + STEPS_AT_ONCE;
         while let Some((stand, from)) = way.ahead.pop() {
             if way.steps >= pause {
@@ -171,98 +226,46 @@ impl Walk<'_> {
             let Some(place) = climb.place(stand.place as usize) else { continue };
             let mut at = NOWHERE;
             if keeps {
-                if let Some(known) =
-                    place.whole.and_then(|member| self.memo.final_answer(Node { member, object: stand.object }))
-                {
-                    match known {
-                        Membership::Member => return Ok(Stretch::Member(from)),
-                        Membership::Conditional => way.is_unsure = true,
-                        Membership::Not => {}
+                let known =
+                    place.whole.and_then(|member| self.memo.final_answer(Node { member, object: stand.object }));
+                match known {
+                    // There is one lane where answers are kept.
+                    Some(Membership::Member) => {
+                        lanes.iter_mut().for_each(|lane| lane.found = Some(from));
+                        return Ok(Stretch::Found);
                     }
-                    continue;
+                    Some(Membership::Conditional) => {
+                        way.is_unsure = true;
+                        continue;
+                    }
+                    Some(Membership::Not) => continue,
+                    None => {}
                 }
                 at = u32::try_from(way.been.len()).unwrap_or(NOWHERE);
                 way.been.push((stand, from));
             }
-            match self.probe(place, stand.object, &named, &reader, way)? {
-                Some(true) => return Ok(Stretch::Member(at)),
-                Some(false) => {}
-                None => return Ok(Stretch::Unknown),
+            let mut is_over = true;
+            for (lane, named) in lanes.iter_mut().zip(&ground.named).filter(|(lane, _)| lane.found.is_none()) {
+                match self.probe(place, stand.object, (lane.subject, named), &reader, way)? {
+                    Some(true) => lane.found = Some(at),
+                    Some(false) => is_over = false,
+                    None => return Ok(Stretch::Unknown),
+                }
+            }
+            if is_over {
+                return Ok(Stretch::Found);
             }
             if !place.others.is_empty() {
                 way.others.push((stand, at));
             }
-            match self.step(climb, place, (stand.object, at), (leads, &named, &reader), way)? {
-                Some(true) => return Ok(Stretch::Member(at)),
-                Some(false) => {}
-                None => return Ok(Stretch::Unknown),
+            if !self.step(place, (stand.object, at), (&ground, lanes), way)? {
+                return Ok(Stretch::Unknown);
+            }
+            if lanes.iter().all(Lane::is_found) {
+                return Ok(Stretch::Found);
             }
         }
         Ok(Stretch::Done)
-    }
-
-    /// Where each relation names the subject; `None` if that is not in memory.
-    fn named_in<'r>(&self, climb: &Climb, reader: &'r Reader<'_>) -> Option<SmallVec<[Named<'r>; 8]>> {
-        let subject = self.subject;
-        let everybody = SubjectKey { kind: SubjectKind::Wildcard, member: subject.member, object: ObjectNum(0) };
-        if !reader.knows_subject(subject) || !reader.knows_subject(everybody) {
-            return None;
-        }
-        let mut named = SmallVec::new();
-        for probe in climb.relations() {
-            let rows = reader.relation(probe.relation)?;
-            let of = |subject: SubjectKey| {
-                if probe.admits(subject.kind, subject.member) { rows.objects(subject) } else { Few::None }
-            };
-            let everybody = if subject.kind == SubjectKind::Plain { of(everybody) } else { Few::None };
-            named.push(Named { rows, relation: probe.relation, subject: of(subject), everybody });
-        }
-        Some(named)
-    }
-
-    /// From which places something could still be found: what leads nowhere is not followed. `None` if rows that would be
-    /// followed are not in memory.
-    fn leads(&self, climb: &Climb, named: &[Named<'_>], reader: &Reader<'_>) -> Option<u64> {
-        let subject = self.subject;
-        let names = |place: &Place| {
-            let is_named = |probe: &usize| {
-                named.get(*probe).is_none_or(|named| !named.subject.is_empty() || !named.everybody.is_empty())
-            };
-            !place.others.is_empty()
-                || place.itself.is_some_and(|itself| subject.kind == SubjectKind::Plain && itself == subject.member)
-                || (subject.kind == SubjectKind::Userset && place.asks(subject.member))
-                || place.probes.iter().any(is_named)
-        };
-        let mut leads = 0_u64;
-        for (at, place) in climb.places().iter().enumerate() {
-            if names(place) {
-                leads |= 1 << at;
-            }
-        }
-        // Bounded: each turn but the last adds a place, of which there are 64 at most.
-        loop {
-            let before = leads;
-            for (at, place) in climb.places().iter().enumerate() {
-                let leads_on = |step: &Step| leads & 1 << step.to != 0 && may_be_taken(reader, step);
-                if leads & 1 << at == 0 && place.steps.iter().any(leads_on) {
-                    leads |= 1 << at;
-                }
-            }
-            if leads == before {
-                break;
-            }
-        }
-        for (at, place) in climb.places().iter().enumerate() {
-            if leads & 1 << at == 0 {
-                continue;
-            }
-            for step in &place.steps {
-                if leads & 1 << step.to != 0 {
-                    reader.relation(step.relation)?;
-                }
-            }
-        }
-        Some(leads)
     }
 
     /// Whether the object names the subject, or is it. `None` if that is not in memory.
@@ -270,11 +273,10 @@ impl Walk<'_> {
         &mut self,
         place: &Place,
         object: ObjectNum,
-        named: &[Named<'_>],
+        (subject, named): (SubjectKey, &NamedIn<'_>),
         reader: &Reader<'_>,
         way: &mut Way,
     ) -> Result<Option<bool>, Stop> {
-        let subject = self.subject;
         if subject.object == object {
             let is_it = match subject.kind {
                 SubjectKind::Plain => place.itself == Some(subject.member),
@@ -285,12 +287,10 @@ impl Walk<'_> {
                 return Ok(Some(true));
             }
         }
+        let everybody = Lane::of(subject).everybody();
         for named in place.probes.iter().filter_map(|probe| named.get(*probe)) {
-            let Named { rows, relation, subject: own, everybody } = named;
-            for (who, row_subject) in [
-                (own, subject),
-                (everybody, SubjectKey { kind: SubjectKind::Wildcard, member: subject.member, object: ObjectNum(0) }),
-            ] {
+            let Named { rows, relation, subject: own, everybody: all } = named;
+            for (who, row_subject) in [(own, subject), (all, everybody)] {
                 if !who.contains(object.0) {
                     continue;
                 }
@@ -305,25 +305,24 @@ impl Walk<'_> {
         Ok(Some(false))
     }
 
-    /// Goes along the rows that lead from an object. True if that finds the subject at once; `None` if they are not in
-    /// memory.
+    /// Goes along the rows that lead from an object. False if they are not in memory.
     fn step(
         &mut self,
-        climb: &Climb,
         place: &Place,
         (object, at): (ObjectNum, u32),
-        (leads, named, reader): (u64, &[Named<'_>], &Reader<'_>),
+        (ground, lanes): (&Ground<'_>, &mut [Lane]),
         way: &mut Way,
-    ) -> Result<Option<bool>, Stop> {
+    ) -> Result<bool, Stop> {
+        let Ground { climb, reader, named: _, leads } = ground;
         let before = way.ahead.len();
         for step in &place.steps {
             if leads & 1 << step.to == 0 {
                 continue;
             }
-            let Some(rows) = reader.relation(step.relation) else { return Ok(None) };
+            let Some(rows) = reader.relation(step.relation) else { return Ok(false) };
             let there = rows.subjects(object, step.kind, step.member);
             if !reader.knows_object(step.relation, object) {
-                return Ok(None);
+                return Ok(false);
             }
             if there.is_empty() {
                 continue;
@@ -331,11 +330,8 @@ impl Walk<'_> {
             if there.len() > LOOK_BEHIND
                 && rows.is_plain()
                 && let Some(to) = climb.place(step.to)
-                && let Some(found) = self.look_behind(to, (there, leads, named, reader), way)?
+                && self.look_behind(to, (there, at), (ground, lanes), way)?
             {
-                if found {
-                    return Ok(Some(true));
-                }
                 continue;
             }
             self.budget.spend(there.len() as u64)?;
@@ -350,42 +346,45 @@ impl Walk<'_> {
         if way.seen.is_none() && (way.ahead.len() > before + 1 || way.steps > LINE_MAX) {
             way.seen = Some(HashSet::default());
         }
-        Ok(Some(false))
+        Ok(true)
     }
 
-    /// Whether one of many objects names the subject, looked for from the subject's side because that has fewer: where
-    /// nothing leads on from there. `None` if it must be looked for object by object.
+    /// Looks from the side of those who are looked for whether one of many objects names them, because that has fewer: where
+    /// nothing leads on from there. False if it must be looked for object by object.
     fn look_behind(
         &mut self,
         to: &Place,
-        (there, leads, named, reader): (Few<'_>, u64, &[Named<'_>], &Reader<'_>),
+        (there, at): (Few<'_>, u32),
+        (ground, lanes): (&Ground<'_>, &mut [Lane]),
         way: &mut Way,
-    ) -> Result<Option<bool>, Stop> {
-        let subject = self.subject;
-        let everybody = SubjectKey { kind: SubjectKind::Wildcard, member: subject.member, object: ObjectNum(0) };
+    ) -> Result<bool, Stop> {
+        let Ground { climb: _, reader, named, leads } = ground;
         let leads_on = to.steps.iter().any(|step| leads & 1 << step.to != 0 && may_be_taken(reader, step));
-        let is_it = subject.kind == SubjectKind::Userset && to.asks(subject.member);
-        if leads_on || is_it || to.itself.is_some() || !to.others.is_empty() {
-            return Ok(None);
+        if leads_on || to.itself.is_some() || !to.others.is_empty() {
+            return Ok(false);
         }
-        let probes = || to.probes.iter().filter_map(|probe| named.get(*probe));
-        if probes().map(|named| named.subject.len() + named.everybody.len()).sum::<usize>() >= there.len() {
-            return Ok(None);
-        }
-        for Named { rows, relation, subject: own, everybody: all } in probes() {
-            for (who, row_subject) in [(own, subject), (all, everybody)] {
-                self.budget.spend(who.len() as u64)?;
-                for object in who.after(None).filter(|object| there.contains(*object)).map(ObjectNum) {
-                    if !reader.knows_object(*relation, object) {
-                        return Ok(None);
-                    }
-                    if self.row_is_worth(rows, (*relation, object, row_subject), way)? {
-                        return Ok(Some(true));
+        for (lane, named) in lanes.iter_mut().zip(named).filter(|(lane, _)| lane.found.is_none()) {
+            let subject = lane.subject;
+            let probes = || to.probes.iter().filter_map(|probe| named.get(*probe));
+            let fewer = probes().map(|named| named.subject.len() + named.everybody.len()).sum::<usize>() < there.len();
+            if !fewer || (subject.kind == SubjectKind::Userset && to.asks(subject.member)) {
+                return Ok(false);
+            }
+            for Named { rows, relation, subject: own, everybody: all } in probes() {
+                for (who, row_subject) in [(own, subject), (all, lane.everybody())] {
+                    self.budget.spend(who.len() as u64)?;
+                    for object in who.after(None).filter(|object| there.contains(*object)).map(ObjectNum) {
+                        if !reader.knows_object(*relation, object) {
+                            return Ok(false);
+                        }
+                        if lane.found.is_none() && self.row_is_worth(rows, (*relation, object, row_subject), way)? {
+                            lane.found = Some(at);
+                        }
                     }
                 }
             }
         }
-        Ok(Some(false))
+        Ok(true)
     }
 
     /// Whether a row is live and its condition holds.
@@ -413,4 +412,73 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+impl<'r> Ground<'r> {
+    /// `None` if something that would be looked at is not in memory.
+    fn of(climb: &'r Climb, reader: &'r Reader<'r>, lanes: &[Lane]) -> Option<Ground<'r>> {
+        let named = lanes.iter().map(|lane| named_in(climb, reader, lane)).collect::<Option<SmallVec<_>>>()?;
+        let mut ground = Ground { climb, reader, named, leads: 0 };
+        ground.leads = ground.leads(lanes)?;
+        Some(ground)
+    }
+
+    /// From which places one could still be found: what leads nowhere is not followed.
+    fn leads(&self, lanes: &[Lane]) -> Option<u64> {
+        let places = self.climb.places();
+        let mut leads = 0_u64;
+        for (at, place) in places.iter().enumerate() {
+            let names = |(lane, named): (&Lane, &NamedIn<'_>)| {
+                let Lane { subject, found } = lane;
+                let is_named = |probe: &usize| {
+                    named.get(*probe).is_none_or(|named| !named.subject.is_empty() || !named.everybody.is_empty())
+                };
+                let may_be_it = match subject.kind {
+                    SubjectKind::Plain => place.itself == Some(subject.member),
+                    SubjectKind::Userset => place.asks(subject.member),
+                    SubjectKind::Wildcard => false,
+                };
+                found.is_none() && (may_be_it || place.probes.iter().any(is_named))
+            };
+            if !place.others.is_empty() || lanes.iter().zip(&self.named).any(names) {
+                leads |= 1 << at;
+            }
+        }
+        // Bounded: each turn but the last adds a place, of which there are 64 at most.
+        loop {
+            let before = leads;
+            for (at, place) in places.iter().enumerate() {
+                let leads_on = |step: &Step| leads & 1 << step.to != 0 && may_be_taken(self.reader, step);
+                if leads & 1 << at == 0 && place.steps.iter().any(leads_on) {
+                    leads |= 1 << at;
+                }
+            }
+            if leads == before {
+                break;
+            }
+        }
+        let followed = places.iter().enumerate().filter(|(at, _)| leads & 1 << at != 0);
+        for step in followed.flat_map(|(_, place)| &place.steps).filter(|step| leads & 1 << step.to != 0) {
+            self.reader.relation(step.relation)?;
+        }
+        Some(leads)
+    }
+}
+
+/// Where each relation names one who is looked for; `None` if that is not in memory.
+fn named_in<'r>(climb: &Climb, reader: &'r Reader<'_>, lane: &Lane) -> Option<NamedIn<'r>> {
+    let (subject, everybody) = (lane.subject, lane.everybody());
+    if !reader.knows_subject(subject) || !reader.knows_subject(everybody) {
+        return None;
+    }
+    let mut named = SmallVec::new();
+    for probe in climb.relations() {
+        let rows = reader.relation(probe.relation)?;
+        let of = |subject: SubjectKey| {
+            if probe.admits(subject.kind, subject.member) { rows.objects(subject) } else { Few::None }
+        };
+        let everybody = if subject.kind == SubjectKind::Plain { of(everybody) } else { Few::None };
+        named.push(Named { rows, relation: probe.relation, subject: of(subject), everybody });
+    }
+    Some(named)
 }

@@ -20,7 +20,7 @@ mod near_misses;
 
 pub use ancestors::{Beneath, Heights, ancestors, subtree};
 pub use budget::{Budget, Error, Failure};
-pub use check::{Asked, Asker, Found, Worth, check};
+pub use check::{Asked, Asker, Found, Together, Worth, check, check_together};
 pub use expand::{Extent, Structure, expand};
 pub use explain::{Explanation, Part, Reasoned, Room, proof, tried};
 pub use list_resources::resources_reached;

@@ -12,6 +12,7 @@
 )]
 
 mod engines;
+mod instructions;
 mod caveats;
 mod oracle;
 mod zed;
