@@ -1,18 +1,20 @@
 # Procura's commands. `make` alone lists them.
 #
 # What a fresh machine lacks is installed through apt where root or sudo is at hand; otherwise the exact command is
-# named. Everything builds with the dev profile, so that RocksDB's C++ is compiled once for all of it.
+# named. Everything but what is measured builds with the dev profile, so that RocksDB's C++ is compiled once for all of it;
+# with a compiler cache once for both profiles.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test soak lint bench bin build example needs
+.PHONY: help quickstart test soak lint bench bench-grpc bin bin-release build build-release example needs
 
 # Relative to this folder unless absolute, as cargo takes it.
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 TARGET := $(abspath $(CARGO_TARGET_DIR))
 BINARY := $(TARGET)/debug/procura
+RELEASE := $(TARGET)/release/procura
 CARGO := $(shell command -v cargo 2>/dev/null || { [ -x "$$HOME/.cargo/bin/cargo" ] && echo "$$HOME/.cargo/bin/cargo"; } || echo cargo)
 
 # A compiler cache, where there is one and nobody chose otherwise: RocksDB is the long part of a first build.
@@ -33,8 +35,10 @@ help:
 	  'make soak               the tests over random worlds, SOAK times as many (now: $(SOAK)), with a new seed, printed' \
 	  'make lint               formatting and clippy, warnings denied' \
 	  'make example            the engine in process, without a server' \
-	  'make bench              all benchmarks, and one table of what they measured' \
+	  'make bench              all benchmarks in process, and one table of what they measured' \
+	  'make bench-grpc         each world against a server of the optimised binary, over gRPC; SCALE=$(SCALE) SECONDS=$(SECONDS) MIX=$(MIX)' \
 	  'make -s bin             build the binary if needed and print its path' \
+	  'make -s bin-release     the same of the optimised one, which is what to measure' \
 	  '' \
 	  'CARGO_TARGET_DIR=DIR chooses the build folder (now: $(TARGET)).' \
 	  'The first build compiles RocksDB: 10 to 15 minutes on two cores. After that, seconds.'
@@ -80,6 +84,30 @@ lint: needs
 example: needs
 	$(CARGO) run --locked --quiet --example embedded
 
+# Each of them says machine, commit and seed first: without them its figures say nothing.
 bench: needs
 	$(CARGO) bench --locked --bench '*'
 	@scripts/bench_table.sh '$(TARGET)/criterion'
+
+build-release: needs
+	@$(CARGO) build --locked --quiet --release --bin procura
+
+# Nothing else may reach standard output: scripts take the path from it.
+bin-release:
+	@$(MAKE) --no-print-directory -s build-release 1>&2
+	@printf '%s\n' '$(RELEASE)'
+
+# One JSON object a world, then one table and one picture of all. Fails where any answer was wrong, after all have run.
+SCALE ?= small
+SECONDS ?= 5
+MIX ?= check=90,bulk=5,list=4,write=1
+WORLDS ?= deep groups github drive saas delegated boolean roles cyclic large
+
+bench-grpc: build-release
+	@wrong=0; figures='$(TARGET)/bench.jsonl'; : >"$$figures"; \
+	for world in $(WORLDS); do \
+	  echo "$$world" >&2; \
+	  '$(RELEASE)' --json bench run "$$world" --scale '$(SCALE)' --seconds '$(SECONDS)' --mix '$(MIX)' >>"$$figures" || wrong=1; \
+	done; \
+	'$(RELEASE)' bench table "$$figures" --plot '$(TARGET)/bench.svg'; \
+	exit $$wrong

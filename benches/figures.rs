@@ -1,21 +1,12 @@
 //! What a figure needs to say something, and where criterion leaves it.
 
+use procura::cli::bench::place::Place;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::SystemTime;
 
 /// The machine, the commit and the seed: without them a figure says nothing.
 pub fn print_where(seed: u64) {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let model = model.map_or("unknown processor", |(_, name)| name.trim());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let revision = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    let commit = match revision {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        Ok(_) | Err(_) => "unknown".to_owned(),
-    };
-    println!("machine: {model}, {cores} cores · commit: {commit} · seed: {seed}");
+    println!("machine: {} · seed: {seed}", Place::here().line());
 }
 
 /// Where criterion leaves its estimates.

@@ -1,9 +1,9 @@
 //! Where the engine's synchronous verbs run: on threads of their own, a bounded number at once, and no longer than
 //! somebody waits for them.
 //!
-//! Questions read the store, which may wait for the disk, so none runs on a worker of the async runtime: 19 µs a round
-//! trip is the price of never stopping the other connections. (Once adjacency is resident, a check that needs no disk
-//! runs inline; this is the one place to change.)
+//! Questions may read the store, which may wait for the disk, so none runs on a worker of the async runtime: 19 µs a round
+//! trip is the price of never stopping the other connections. Only a Check that needs neither the disk nor much work is
+//! answered by the worker that received it (`at_once`).
 
 use super::door::panic_text;
 use super::status::{Failure, HINT};
@@ -90,6 +90,11 @@ impl Desk {
                 .with_fact("limit", "watches_max")
                 .with_fact("max", self.limits.watches_max.to_string())
         })
+    }
+
+    /// Does what takes neither the disk nor long, here and now; `None` if it would take either.
+    pub(super) fn at_once<T>(&self, work: impl FnOnce(&Engine) -> Option<T>) -> Option<T> {
+        work(&self.engine)
     }
 
     /// Does the work when its lane has a place. Dropping the future sets the `Cancel` that the work is handed; it keeps

@@ -1,15 +1,16 @@
-//! `PermissionService`: Check and CheckBulk; what lists takes is in `lists`, what has a tree in `trees`.
+//! `PermissionService`: Check and CheckBulk; what filters is in `filter`, what lists in `lists`, what has a tree in `trees`.
 
 use super::convert::{self, Place};
 use super::convert_acting::{self, to_chain, to_denial};
 use super::desk::{Desk, Lane};
+use super::filter;
 use super::lists;
 use super::status::{Failure, HINT};
 use super::stream::Told;
 use super::trees;
 use super::wire::{self, permission_service_server::PermissionService};
-use crate::engine::{Answer, BulkAnswer, CheckAnswer, CheckOptions};
-use crate::model::Question;
+use crate::engine::{Answer, BulkAnswer, CheckAnswer, CheckOptions, Engine};
+use crate::model::{Cancel, Question};
 use prost::Message;
 use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
@@ -33,23 +34,17 @@ impl PermissionService for Permissions {
         let question = convert::question(Place::Message, object, permission, subject)?;
         let situation = convert::situation(consistency, context, contextual_tuples, clock, self.0.limits())?;
         let acting = convert_acting::acting(acting)?;
+        let mut options = CheckOptions { situation, acting, explain, cancel: Cancel::default() };
+        let at_once = self.0.at_once(|engine| {
+            let answered = engine.check_at_once(&question, &options)?;
+            Some(answered.map_err(Failure::from).and_then(|answer| to_reply(engine, answer)))
+        });
+        if let Some(answered) = at_once {
+            return Ok(Response::new(answered?));
+        }
         let answered = self.0.run(Lane::Read, move |engine, cancel| {
-            let options = CheckOptions { situation, acting, explain, cancel: cancel.clone() };
-            let CheckAnswer { answer, revision, historical } = engine.check(&question, &options)?;
-            let Answer { decision, witness, missing, valid_until, denial, chain, edges: _ } = answer;
-            let (reason, hop) = to_denial(denial);
-            let reply = wire::CheckResponse {
-                decision: wire::Decision::from(decision).into(),
-                checked_at: Some(engine.token(revision).into()),
-                historical,
-                witness: convert::to_steps(witness),
-                missing_context: missing,
-                valid_until: valid_until.map(convert::to_timestamp),
-                reason,
-                hop,
-                chain: to_chain(chain),
-            };
-            fitting(reply, engine.limits().message_bytes_max, FEWER)
+            options.cancel = cancel.clone();
+            to_reply(engine, engine.check(&question, &options)?)
         });
         Ok(Response::new(answered.await?))
     }
@@ -87,6 +82,13 @@ impl PermissionService for Permissions {
             fitting(wire::CheckBulkResponse { checked_at, historical, results }, limits.message_bytes_max, FEWER)
         });
         Ok(Response::new(answered.await?))
+    }
+
+    async fn filter_resources(
+        &self,
+        request: Request<wire::FilterResourcesRequest>,
+    ) -> Result<Response<wire::FilterResourcesResponse>, Status> {
+        Ok(Response::new(filter::resources(&self.0, request.into_inner()).await?))
     }
 
     type ListResourcesStream = Told<wire::ListResourcesResponse>;
@@ -130,6 +132,24 @@ impl PermissionService for Permissions {
     async fn expand(&self, request: Request<wire::ExpandRequest>) -> Result<Response<wire::ExpandResponse>, Status> {
         Ok(Response::new(trees::expand(&self.0, request.into_inner()).await?))
     }
+}
+
+fn to_reply(engine: &Engine, answer: CheckAnswer) -> Result<wire::CheckResponse, Failure> {
+    let CheckAnswer { answer, revision, historical } = answer;
+    let Answer { decision, witness, missing, valid_until, denial, chain, edges: _ } = answer;
+    let (reason, hop) = to_denial(denial);
+    let reply = wire::CheckResponse {
+        decision: wire::Decision::from(decision).into(),
+        checked_at: Some(engine.token(revision).into()),
+        historical,
+        witness: convert::to_steps(witness),
+        missing_context: missing,
+        valid_until: valid_until.map(convert::to_timestamp),
+        reason,
+        hop,
+        chain: to_chain(chain),
+    };
+    fitting(reply, engine.limits().message_bytes_max, FEWER)
 }
 
 fn result(answer: Result<Answer, Failure>) -> wire::check_bulk_result::Result {

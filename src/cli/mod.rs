@@ -4,6 +4,7 @@
 //! know about them; `--json` makes both machine-readable; the exit code alone tells the outcome (see `exit`).
 
 mod acting;
+pub mod bench;
 mod blast_radius;
 mod check;
 mod delegation;
@@ -11,6 +12,7 @@ mod exit;
 mod expand;
 mod explain;
 mod export;
+mod filter;
 mod import;
 mod info;
 mod input;
@@ -20,6 +22,7 @@ mod principal;
 mod reach;
 mod schema;
 mod serve;
+mod spawned;
 mod test;
 mod tree;
 mod tuple;
@@ -50,7 +53,8 @@ Exit codes:
   0    success; for `check` and `explain`, every answer is ALLOW
   1    check, explain: an answer is DENY; test: a file failed;
        schema check, schema fmt --check, schema write --dry-run: findings;
-       verify: the data is not what its log says
+       verify: the data is not what its log says;
+       bench run: an error, or an answer that is stale or wrong
   2    the arguments or an input file are wrong; nothing was sent
        (tuple import: nothing from the wrong line on)
   3    check, explain: an answer is CONDITIONAL and none is DENY
@@ -77,6 +81,7 @@ enum Command {
     #[command(subcommand)]
     Tuple(tuple::Tuple),
     Check(check::Check),
+    Filter(filter::Filter),
     Explain(explain::Explain),
     Expand(expand::Expand),
     #[command(subcommand)]
@@ -87,6 +92,8 @@ enum Command {
     Principal(principal::Principal),
     BlastRadius(blast_radius::BlastRadius),
     Test(test::Test),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     Info(info::Info),
     Verify(verify::Verify),
 }
@@ -147,6 +154,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Schema(schema) => schema.run(output),
         Command::Tuple(tuple) => tuple.run(output),
         Command::Check(check) => check.run(output),
+        Command::Filter(filter) => filter.run(output),
         Command::Explain(explain) => explain.run(output),
         Command::Expand(expand) => expand.run(output),
         Command::List(list) => list.run(output),
@@ -154,6 +162,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Delegation(delegation) => delegation.run(output),
         Command::Principal(principal) => principal.run(output),
         Command::Test(test) => test.run(output),
+        Command::Bench(bench) => bench.run(output),
         Command::Info(info) => info.run(output),
         Command::Verify(verify) => verify.run(output),
     }

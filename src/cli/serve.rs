@@ -47,6 +47,9 @@ pub struct Serve {
     /// The longest from a delegation's creation to its end, such as 12h (default: 30d; with --test-clock, any)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     delegation_lifetime_max: Option<Duration>,
+    /// Bytes of what is on disk that may be held in memory too, such as 4GiB (default: half of the machine's)
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory_limit: Option<u64>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -70,6 +73,7 @@ impl Serve {
         let mut options = Options::at(&self.data);
         options.limits = limits.clone();
         options.delegation_lifetime_max = self.delegation_lifetime_max;
+        options.memory_bytes_max = self.memory_limit.unwrap_or(options.memory_bytes_max);
         if self.test_clock {
             tracing::warn!(
                 "TEST CLOCK: requests may set the time, and expired tuples are kept; never serve so in earnest"
@@ -115,6 +119,20 @@ fn address(listen: &str, insecure: bool) -> Result<SocketAddr, Failure> {
     Ok(address)
 }
 
+/// A number of bytes, plain or in the usual units: 0, 512MiB, 4GiB.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        unit => return Err(format!("`{unit}` is no unit of bytes: KiB, MiB or GiB")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number of bytes, such as 0, 512MiB or 4GiB".to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "more bytes than any machine has".to_owned())
+}
+
 fn log_to_stderr(format: LogFormat) -> Result<(), Failure> {
     let filter = match std::env::var("PROCURA_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives)
@@ -132,6 +150,16 @@ fn log_to_stderr(format: LogFormat) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_read_in_their_units() {
+        for (text, expected) in [("0", 0), ("512MiB", 512 << 20), ("4g", 4 << 30), ("1024", 1024), ("3 KiB", 0)] {
+            assert_eq!(bytes(text).ok(), Some(expected).filter(|_| !text.contains(' ')), "{text}");
+        }
+        for wrong in ["", "GiB", "-1", "1TB", "99999999999GiB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn others_are_let_in_only_on_request() {

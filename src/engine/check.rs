@@ -65,8 +65,43 @@ impl Engine {
     pub fn check(&self, question: &Question, options: &CheckOptions) -> Result<CheckAnswer, Error> {
         judge_acting(&options.acting, &options.situation)?;
         let standing = self.stand(&options.situation, &options.cancel)?;
-        let answer = self.answer(&standing, question, options, &mut HashMap::new())?;
+        let budget = Budget::new(&self.limits, options.cancel.clone());
+        let answer = self.answer(&standing, question, options, budget, &mut HashMap::new())?;
         Ok(CheckAnswer { answer, revision: standing.revision(), historical: standing.historical })
+    }
+
+    /// What [`Engine::check`] says, for who must not wait: from memory alone and with little work. `None` where that is not
+    /// enough, and the question is to be asked in earnest.
+    #[must_use]
+    pub fn check_at_once(&self, question: &Question, options: &CheckOptions) -> Option<Result<CheckAnswer, Error>> {
+        let CheckOptions { situation, acting, explain, cancel } = options;
+        if *explain || !situation.contextual_tuples.is_empty() || !self.store.dictionary().is_whole() {
+            return None;
+        }
+        if let Err(error) = judge_acting(acting, situation) {
+            return Some(Err(error));
+        }
+        let standing = match self.stand_at_once(situation, cancel)? {
+            Ok(standing) => standing,
+            Err(error) => return Some(Err(error)),
+        };
+        let is_at_hand = standing.newest.knows_suspended()
+            && match &acting.mandate {
+                Mandate::Own => true,
+                Mandate::Delegation(id) => standing.view.snapshot().has_at_hand(id),
+                Mandate::OnBehalfOf(_) => false,
+            };
+        if !is_at_hand {
+            return None;
+        }
+        let budget = Budget::at_once(&self.limits, cancel.clone());
+        match self.answer(&standing, question, options, budget, &mut HashMap::new()) {
+            Ok(answer) => {
+                Some(Ok(CheckAnswer { answer, revision: standing.revision(), historical: standing.historical }))
+            }
+            Err(error) if error.is_for_want_of_time() => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// Many questions at one revision and one clock reading; each has an answer or an error of its own.
@@ -85,7 +120,8 @@ impl Engine {
             if options.cancel.is_set() {
                 return Err(Error::new(Kind::Cancelled, "CANCELLED", "cancelled"));
             }
-            answers.push(self.answer(&standing, question, options, &mut authorities));
+            let budget = Budget::new(&self.limits, options.cancel.clone());
+            answers.push(self.answer(&standing, question, options, budget, &mut authorities));
         }
         Ok(BulkAnswer { answers, revision: standing.revision(), historical: standing.historical })
     }
@@ -96,12 +132,12 @@ impl Engine {
         standing: &Standing,
         question: &Question,
         options: &CheckOptions,
+        mut budget: Budget,
         taken: &mut HashMap<SubjectRef, (Authority, Transient)>,
     ) -> Result<Answer, Error> {
-        let CheckOptions { situation, acting, explain, cancel } = options;
+        let CheckOptions { situation, acting, explain, cancel: _ } = options;
         let Standing { in_force, view, transient, .. } = standing;
         let (subject, context) = (&question.subject, &situation.context);
-        let mut budget = Budget::new(&self.limits, cancel.clone());
         let (judged, resolver) = match acting.mandate {
             Mandate::Own => {
                 let mut resolver = Resolver::again(&self.store, in_force, transient);

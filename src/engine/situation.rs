@@ -8,7 +8,7 @@ use super::resolve::{Resolver, Transient, refused};
 use super::schemas::{InForce, no_schema};
 use super::{Engine, Error, Kind};
 use crate::condition;
-use crate::graph::{Laid, RowCaveat, RowValue, View};
+use crate::graph::{Laid, Reach, RowCaveat, RowValue, View};
 use crate::model::{
     CONTEXT_DEPTH_MAX, Cancel, Consistency, Context, REQUEST_CONTEXT_BYTES_MAX, RelationTuple, Revision, Timestamp,
 };
@@ -75,6 +75,15 @@ impl Situation {
 }
 
 impl Engine {
+    /// The same as `stand` for who must not wait, with nothing laid over the state. `None` where the schema is not at hand.
+    pub(super) fn stand_at_once(&self, situation: &Situation, cancel: &Cancel) -> Option<Result<Standing, Error>> {
+        if !self.schemas.has_newest(&self.store.published()) {
+            return None;
+        }
+        let standing = self.stand(situation, cancel);
+        Some(standing.map(|standing| Standing { view: standing.view.reaching(Reach::Memory), ..standing }))
+    }
+
     /// Takes the state, the clock reading and the schema a request is answered at, once.
     pub(super) fn stand(&self, situation: &Situation, cancel: &Cancel) -> Result<Standing, Error> {
         let Situation { consistency, context, contextual_tuples, clock } = situation;
@@ -83,7 +92,7 @@ impl Engine {
         let now = self.now(*clock)?;
         let pinned = self.pin(consistency)?;
         let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
-        let view = View::new(pinned.snapshot, now);
+        let view = View::new(pinned.snapshot, Some(self.residency.resident().clone()), now);
         let (historical, newest) = (pinned.historical, pinned.newest);
         if contextual_tuples.is_empty() {
             return Ok(Standing { in_force, view, newest, historical, transient: Transient::new() });

@@ -68,6 +68,9 @@ impl Tally {
 
 /// Who holds rows in memory beside the store.
 pub trait Beside: Send + Sync {
+    /// Told once, before anything else: how many relations and permissions have numbers, and so may have rows already.
+    fn opened(&self, members: usize);
+
     /// Takes what a group has made of the rows it names: `None` where one was removed. Called on the writing thread, after
     /// the group is on disk and before its revision is published; it must not block, and cannot refuse.
     fn apply(&self, revision: Revision, rows: &BTreeMap<RowKey, Option<RowValue>>);
@@ -218,7 +221,12 @@ impl Committer {
         if let Some(beside) = &self.beside {
             beside.apply(head.revision, &rows);
         }
-        let snapshot = Snapshot::pin(self.state.db.clone(), &head, self.state.suspension_count, stamps.clone());
+        let snapshot = Snapshot::pin(
+            self.state.db.clone(),
+            &head,
+            self.state.suspended.clone(),
+            (stamps.clone(), self.shared.records.clone()),
+        );
         self.shared.publish(Arc::new(snapshot));
         answer(waiting, head.revision);
     }

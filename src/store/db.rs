@@ -151,6 +151,18 @@ impl Db {
         scan_range(self.borrow_owner(), family, options, from, &after_prefix(prefix), each)
     }
 
+    /// Bytes in sorted files, by family. What was written since the last flush is not among them.
+    pub fn disk_bytes(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        let db = self.borrow_owner();
+        let bytes = |name: &'static str| {
+            let family = db.cf_handle(name);
+            let family = family.ok_or_else(|| Error::Corrupt(format!("the column family `{name}` is missing")))?;
+            let bytes = db.property_int_value_cf(family, rocksdb::properties::TOTAL_SST_FILES_SIZE)?;
+            Ok((name, bytes.unwrap_or(0)))
+        };
+        FAMILIES.into_iter().map(bytes).collect()
+    }
+
     /// The last key under a prefix, newest state.
     pub fn last_key(&self, family: &ColumnFamily, prefix: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         last_key(self.borrow_owner(), family, ReadOptions::default(), prefix)

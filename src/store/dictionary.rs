@@ -103,6 +103,12 @@ impl Dictionary {
         }
     }
 
+    /// Whether every look-up is answered from memory.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.read().types.iter().all(|of_type| of_type.state == Residence::Whole)
+    }
+
     /// The id that has this number.
     pub fn id(&self, of: TypeNum, number: ObjectNum) -> Result<ObjectId, Error> {
         let corrupt = || Error::Corrupt(format!("the id of number {} is missing", number.0));

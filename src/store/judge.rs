@@ -935,7 +935,8 @@ mod tests {
                     UpdateKind::Create | UpdateKind::Touch => tuples.insert(text.clone()),
                 };
             }
-            let updates = updates.into_iter().map(|(text, kind)| TupleUpdate { kind, tuple: parsed(&text) }).collect();
+            let updates: Vec<TupleUpdate> =
+                updates.into_iter().map(|(text, kind)| TupleUpdate { kind, tuple: parsed(&text) }).collect();
             if step < 4 {
                 world.commit(Change::Tuples(updates.into()));
             } else {
@@ -1143,7 +1144,7 @@ mod tests {
         let mut world = World::new();
         let touch = |text: &str| TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(text) };
         world.commit(Change::Tuples(["node:n1#up@node:n0", "node:n1#viewer@user:u0"].map(touch).into()));
-        let snapshot = Snapshot::pin(world.state.db.clone(), &world.state.head, 0, Arc::default());
+        let snapshot = Snapshot::pin(world.state.db.clone(), &world.state.head, Default::default(), Default::default());
         world.commit(Change::Tuples(["node:n2#up@node:n1", "node:n1#viewer@user:u1"].map(touch).into()));
         let remove = TupleUpdate { kind: UpdateKind::Delete, ..touch("node:n1#viewer@user:u0") };
         world.commit(Change::Tuples([remove].into()));

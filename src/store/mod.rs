@@ -13,6 +13,8 @@ mod log_reader;
 mod listeners;
 mod stamps;
 mod memory;
+mod suspended;
+mod records;
 mod dictionary;
 mod scan;
 mod delegations;
@@ -24,6 +26,7 @@ mod hierarchy;
 mod judge_delegation;
 mod committer;
 mod high_water;
+mod formats;
 mod verify;
 #[cfg(test)]
 mod delegation_tests;
@@ -59,6 +62,7 @@ use hashbrown::HashMap;
 use high_water::HighWater;
 use listeners::Listeners;
 use overlay::{Bounds, FormKey, Head, Overlay, State};
+use records::Records;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -67,9 +71,10 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use suspended::Suspended;
 
 /// The format of the data folder that this build writes. Raised when bytes change their meaning.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const META_FORMAT: &[u8] = b"format";
 const META_DATABASE: &[u8] = b"database";
@@ -81,6 +86,7 @@ struct Shared {
     recent: Mutex<VecDeque<(Instant, Arc<Snapshot>)>>,
     names: ArcSwap<Names>,
     stamps: Arc<Stamps>,
+    records: Arc<Records>,
     stopped: AtomicBool,
     listeners: Listeners,
     snapshots_max: usize,
@@ -171,9 +177,9 @@ impl Store {
         let InMemory { memory, beside } = in_memory;
         std::fs::create_dir_all(folder)?;
         let db = Arc::new(Db::open_at(folder)?);
-        check_format(&db)?;
+        formats::check_format(&db)?;
         let (database, incarnation) = identify(&db)?;
-        let dictionary = Arc::new(Dictionary::new(db.clone(), memory)?);
+        let dictionary = Arc::new(Dictionary::new(db.clone(), memory.clone())?);
         let bounds = Bounds::of(limits);
         let state = State { bounds, ..load_state(db.clone(), dictionary.clone())? };
         check_high_water(&db, folder, state.head)?;
@@ -181,12 +187,18 @@ impl Store {
         dictionary.load()?;
         let head = state.head;
         let stamps = Arc::new(Stamps::default());
-        let snapshot = Arc::new(Snapshot::pin(db.clone(), &head, state.suspension_count, stamps.clone()));
+        if let Some(beside) = &beside {
+            beside.opened(state.names.member_count());
+        }
+        let records = Arc::new(Records::within(&memory));
+        let snapshot =
+            Arc::new(Snapshot::pin(db.clone(), &head, state.suspended.clone(), (stamps.clone(), records.clone())));
         let shared = Arc::new(Shared {
             published: ArcSwap::new(snapshot.clone()),
             recent: Mutex::new(VecDeque::from([(Instant::now(), snapshot)])),
             names: ArcSwap::new(state.names.clone()),
             stamps,
+            records,
             stopped: AtomicBool::new(false),
             listeners: Listeners::default(),
             snapshots_max: limits.snapshots_max.max(1),
@@ -320,6 +332,11 @@ impl Store {
         }
     }
 
+    /// Bytes on the disk in sorted files, by column family. All that was written before it was opened is among them.
+    pub fn disk_bytes(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        self.db.disk_bytes()
+    }
+
     /// Whether a failed sync has ended writing.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -381,17 +398,6 @@ impl Drop for Store {
     }
 }
 
-fn check_format(db: &Db) -> Result<(), Error> {
-    let meta = db.families().meta;
-    match db.get(meta, META_FORMAT)? {
-        None => Ok(db.borrow_owner().put_cf(meta, META_FORMAT, FORMAT.to_be_bytes())?),
-        Some(bytes) => match keys::read_u32(&bytes, 0)? {
-            found if found > FORMAT => Err(Error::FormatNewer { found, known: FORMAT }),
-            _ => Ok(()),
-        },
-    }
-}
-
 /// The database's id and incarnation, drawn now if it has none.
 fn identify(db: &Db) -> Result<([u8; 16], u64), Error> {
     let meta = db.families().meta;
@@ -444,14 +450,14 @@ fn load_state(db: Arc<Db>, dictionary: Arc<Dictionary>) -> Result<State, Error> 
     }
     let last = db.last_key(db.families().delegation, &[])?;
     let next_delegation = last.map_or(Ok(1), |key| keys::read_u64(&key, 0).map(|last| last.saturating_add(1)))?;
-    let mut suspension_count = 0;
-    db.scan(db.families().suspension, &[], |_, _| {
-        suspension_count += 1;
+    let mut suspended = Suspended::default();
+    db.scan(db.families().suspension, &[], |_, record| {
+        suspended.add(delegations::decode_suspension(record)?.principal);
         Ok(ControlFlow::Continue(()))
     })?;
     let names = Arc::new(names);
     let bounds = Bounds::of(&Limits::default());
-    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head, bounds })
+    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspended, head, bounds })
 }
 
 fn check_high_water(db: &Db, folder: &Path, head: Head) -> Result<(), Error> {

@@ -15,6 +15,7 @@ use super::keys::{RowKey, after_prefix, expiry_key, log_key, numbered, read_u64}
 use super::names::{Names, NewName};
 use super::row::RowValue;
 use super::snapshot::Snapshot;
+use super::suspended::Suspended;
 use crate::model::{
     Delegation, DelegationId, Limits, MemberNum, ObjectId, ObjectNum, ObjectRef, Revision, SubjectKind, Suspension,
     Timestamp, TypeNum,
@@ -118,8 +119,7 @@ pub struct State {
     pub next_numbers: HashMap<TypeNum, u32>,
     /// The number of the next delegation.
     pub next_delegation: u64,
-    /// Principals suspended.
-    pub suspension_count: u64,
+    pub suspended: Suspended,
     pub head: Head,
     pub bounds: Bounds,
 }
@@ -159,8 +159,8 @@ impl State {
             ..Head::EMPTY
         };
         let (next_numbers, next_delegation) = (HashMap::new(), 0);
-        let suspension_count = snapshot.suspension_count();
-        Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head, bounds })
+        let suspended = snapshot.suspended().clone();
+        Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspended, head, bounds })
     }
 }
 
@@ -214,6 +214,7 @@ pub struct Sealed {
     next_numbers: HashMap<TypeNum, u32>,
     next_delegation: u64,
     suspension_count: u64,
+    suspensions: BTreeMap<ObjectRef, Option<Suspension>>,
     entries: Vec<LogEntry>,
 }
 
@@ -249,7 +250,7 @@ impl<'a> Overlay<'a> {
             idempotent: BTreeMap::new(),
             next_delegation: state.next_delegation,
             suspensions: BTreeMap::new(),
-            suspension_count: state.suspension_count,
+            suspension_count: state.suspended.count(),
             at: state.head.at,
             entries: Vec::new(),
         }
@@ -584,6 +585,7 @@ impl<'a> Overlay<'a> {
             next_numbers: self.next_numbers,
             next_delegation: self.next_delegation,
             suspension_count: self.suspension_count,
+            suspensions: self.suspensions,
             entries: self.entries,
         })
     }
@@ -626,7 +628,7 @@ impl Sealed {
         state.counters.extend(self.counters);
         state.next_numbers.extend(self.next_numbers);
         state.next_delegation = self.next_delegation;
-        state.suspension_count = self.suspension_count;
+        state.suspended.settle(self.suspensions, self.suspension_count);
         let named = self.names.is_some();
         if let Some(names) = self.names {
             state.names = Arc::new(names);

@@ -1,7 +1,7 @@
 //! How much one question may cost. Exceeding it is an error, never a decision.
 
 use crate::graph::{self, RowKey};
-use crate::model::{Cancel, CaveatNum, Limits};
+use crate::model::{AT_ONCE_EDGES_MAX, Cancel, CaveatNum, Limits};
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,6 +83,12 @@ impl Budget {
     pub fn new(limits: &Limits, cancel: Cancel) -> Budget {
         let segments_max = limits.walk_stack_bytes_max / SEGMENT_BYTES;
         Budget { edges: 0, edges_max: limits.edges_max, segments: 0, segments_max, cancel }
+    }
+
+    /// What may be spent by who must not wait.
+    #[must_use]
+    pub fn at_once(limits: &Limits, cancel: Cancel) -> Budget {
+        Budget { edges_max: limits.edges_max.min(AT_ONCE_EDGES_MAX), ..Budget::new(limits, cancel) }
     }
 
     /// Goes on with what is left, on behalf of whoever waits now.

@@ -143,7 +143,7 @@ fn opened_under(engine: &mut TestEngine, schema: Option<&str>) -> Opened {
     let in_force = snapshot.schema_text().expect("read").expect("a schema");
     let schema = compile(schema.unwrap_or(&in_force), &Limits::default()).expect("it compiles").schema;
     let plan = Plan::new(&schema, &*store.names()).expect("a plan");
-    let view = View::new(snapshot, procura::model::Timestamp::MIN);
+    let view = View::new(snapshot, None, procura::model::Timestamp::MIN);
     Opened { store, plan, view }
 }
 

@@ -66,22 +66,7 @@ impl Client {
         page: ListPage,
         each: &mut dyn FnMut(ResourceRow) -> bool,
     ) -> Result<Listed, ClientError> {
-        let ResourcesOf { object_type, permission, subject, acting, within } = asked;
-        let ListPage { under, cursor, limit } = page;
-        let mut request = tonic::Request::new(wire::ListResourcesRequest {
-            consistency: under.at.to_wire(),
-            object_type: object_type.to_string(),
-            permission: permission.to_string(),
-            subject: Some(subject.into()),
-            cursor,
-            limit: wire_limit(limit)?,
-            context: notes(&under.context),
-            contextual_tuples: under.wire_tuples(),
-            clock: under.clock.map(convert::to_timestamp),
-            within: within.as_ref().map(Into::into),
-            acting: to_acting(acting),
-        });
-        request.set_timeout(STREAM_TIME);
+        let request = resources_request(asked, page)?;
         let mut service = self.permissions();
         let mut head = None;
         self.read(service.list_resources(request), &mut |message| {
@@ -190,6 +175,29 @@ impl Client {
             Ok(())
         })
     }
+}
+
+pub(super) fn resources_request(
+    asked: &ResourcesOf,
+    page: ListPage,
+) -> Result<tonic::Request<wire::ListResourcesRequest>, ClientError> {
+    let ResourcesOf { object_type, permission, subject, acting, within } = asked;
+    let ListPage { under, cursor, limit } = page;
+    let mut request = tonic::Request::new(wire::ListResourcesRequest {
+        consistency: under.at.to_wire(),
+        object_type: object_type.to_string(),
+        permission: permission.to_string(),
+        subject: Some(subject.into()),
+        cursor,
+        limit: wire_limit(limit)?,
+        context: notes(&under.context),
+        contextual_tuples: under.wire_tuples(),
+        clock: under.clock.map(convert::to_timestamp),
+        within: within.as_ref().map(Into::into),
+        acting: to_acting(acting),
+    });
+    request.set_timeout(STREAM_TIME);
+    Ok(request)
 }
 
 fn excluded(one: wire::ExcludedSubject) -> Result<ExcludedSubject, ClientError> {
@@ -316,7 +324,7 @@ fn granting(place: Place<'_>, given: i32) -> Result<Decision, ClientError> {
     }
 }
 
-fn resource_row(row: wire::ResourceRow) -> Result<ResourceRow, ClientError> {
+pub(super) fn resource_row(row: wire::ResourceRow) -> Result<ResourceRow, ClientError> {
     let wire::ResourceRow { object, decision, missing_context, cursor, reason, hop, chain } = row;
     Ok(ResourceRow {
         object: convert::object(convert::field("object"), object)?,

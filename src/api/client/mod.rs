@@ -5,18 +5,22 @@
 
 mod bulk;
 mod error;
+mod filter;
 mod watch;
 mod lists;
 mod trees;
 mod reflect;
 mod delegations;
+mod drive;
 
 pub use bulk::{ImportAck, SubjectsReplaced};
 pub use delegations::{
     DelegationChanged, DelegationCreated, DelegationRead, DelegationsImported, DelegationsOf, NewDelegation, Page,
     PageAt, Saying, SuspensionChanged, WarningSaid,
 };
+pub use drive::{Asker, BulkCall, Call, CheckCall, Driver, Heard, ListCall, Pace, Until, WriteCall};
 pub use error::ClientError;
+pub use filter::{FilterOf, Filtered};
 pub use lists::{ListPage, Listed, ResourcesOf, SubjectsOf};
 pub use reflect::Reflected;
 pub use trees::{Expanded, Explained};
@@ -228,23 +232,7 @@ impl Client {
     /// # Errors
     /// UNAVAILABLE when nobody answers there, INVALID_ARGUMENT when the text is no such address.
     pub fn connect(server: &str) -> Result<Client, ClientError> {
-        let uri = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
-        if !uri.starts_with("http://") {
-            return Err(ClientError::local(
-                "BAD_ADDRESS",
-                format!("cannot connect to `{server}`: only http:// is supported"),
-            ));
-        }
-        let endpoint =
-            Endpoint::from_shared(uri).ok().filter(|endpoint| endpoint.uri().port().is_some()).ok_or_else(|| {
-                ClientError::local("BAD_ADDRESS", format!("`{server}` is not `host:port` or `http://host:port`"))
-            })?;
-        let endpoint = endpoint
-            .connect_timeout(CONNECT_MAX)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .http2_max_header_list_size(HEADER_BYTES_MAX);
+        let endpoint = endpoint(server)?;
         // One thread, the caller's: a call in flight is answered without waking another.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -268,19 +256,7 @@ impl Client {
     /// # Errors
     /// As [`Client::check`]; `CAVEAT_FAILED` where a value does not fit its caveat.
     pub fn check_under(&self, question: &Question, ask: &Ask) -> Result<Checked, ClientError> {
-        let Ask { under, acting, explain } = ask;
-        let Question { object, permission, subject } = question;
-        let request = wire::CheckRequest {
-            consistency: under.at.to_wire(),
-            object: Some(object.into()),
-            permission: permission.to_string(),
-            subject: Some(subject.into()),
-            explain: *explain,
-            context: notes(&under.context),
-            contextual_tuples: under.wire_tuples(),
-            acting: to_acting(acting),
-            clock: under.clock.map(convert::to_timestamp),
-        };
+        let request = check_request(question, ask);
         let mut service = self.permissions();
         let wire::CheckResponse {
             decision,
@@ -318,27 +294,7 @@ impl Client {
     /// # Errors
     /// As [`Client::check_bulk`].
     pub fn check_bulk_under(&self, questions: &[Question], ask: &Ask) -> Result<BulkChecked, ClientError> {
-        let Ask { under, acting, explain } = ask;
-        let to_item = |question: &Question| {
-            let Question { object, permission, subject } = question;
-            wire::CheckBulkItem {
-                object: Some(object.into()),
-                permission: permission.to_string(),
-                subject: Some(subject.into()),
-                // The answers come in order, so no mark is needed.
-                id: String::new(),
-            }
-        };
-        let items = questions.iter().map(to_item).collect();
-        let request = wire::CheckBulkRequest {
-            consistency: under.at.to_wire(),
-            items,
-            explain: *explain,
-            context: notes(&under.context),
-            contextual_tuples: under.wire_tuples(),
-            acting: to_acting(acting),
-            clock: under.clock.map(convert::to_timestamp),
-        };
+        let request = check_bulk_request(questions, ask);
         let mut service = self.permissions();
         let wire::CheckBulkResponse { checked_at, historical, results } =
             self.call(async { service.check_bulk(request).await })?;
@@ -587,6 +543,67 @@ impl At {
             At::AtExactSnapshot(text) => Requirement::AtExactSnapshot(token(text)),
         };
         Some(wire::Consistency { requirement: Some(requirement) })
+    }
+}
+
+/// Where the server is, and how a connection to it is kept.
+fn endpoint(server: &str) -> Result<Endpoint, ClientError> {
+    let uri = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+    if !uri.starts_with("http://") {
+        return Err(ClientError::local(
+            "BAD_ADDRESS",
+            format!("cannot connect to `{server}`: only http:// is supported"),
+        ));
+    }
+    let endpoint =
+        Endpoint::from_shared(uri).ok().filter(|endpoint| endpoint.uri().port().is_some()).ok_or_else(|| {
+            ClientError::local("BAD_ADDRESS", format!("`{server}` is not `host:port` or `http://host:port`"))
+        })?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_MAX)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .http2_max_header_list_size(HEADER_BYTES_MAX))
+}
+
+fn check_request(question: &Question, ask: &Ask) -> wire::CheckRequest {
+    let Ask { under, acting, explain } = ask;
+    let Question { object, permission, subject } = question;
+    wire::CheckRequest {
+        consistency: under.at.to_wire(),
+        object: Some(object.into()),
+        permission: permission.to_string(),
+        subject: Some(subject.into()),
+        explain: *explain,
+        context: notes(&under.context),
+        contextual_tuples: under.wire_tuples(),
+        acting: to_acting(acting),
+        clock: under.clock.map(convert::to_timestamp),
+    }
+}
+
+fn check_bulk_request(questions: &[Question], ask: &Ask) -> wire::CheckBulkRequest {
+    let Ask { under, acting, explain } = ask;
+    let to_item = |question: &Question| {
+        let Question { object, permission, subject } = question;
+        wire::CheckBulkItem {
+            object: Some(object.into()),
+            permission: permission.to_string(),
+            subject: Some(subject.into()),
+            // The answers come in order, so no mark is needed.
+            id: String::new(),
+        }
+    };
+    let items = questions.iter().map(to_item).collect();
+    wire::CheckBulkRequest {
+        consistency: under.at.to_wire(),
+        items,
+        explain: *explain,
+        context: notes(&under.context),
+        contextual_tuples: under.wire_tuples(),
+        acting: to_acting(acting),
+        clock: under.clock.map(convert::to_timestamp),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::api::client::{
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::input::Parsed;
 use crate::cli::reach::connect;
+use crate::cli::spawned::Spawned;
 use crate::engine::{
     self, Answer, CheckOptions, Clock as _, Collector, CreateDelegation, DelegationEnd, Engine, GetDelegation,
     ListSubjects, Metadata, Options, RevokeDelegation, SchemaDiagnostic, Situation, SubjectRow, SuspendPrincipal,
@@ -21,8 +22,6 @@ use crate::model::{
     RelationTuple, SubjectRef, Timestamp, TupleUpdate, UpdateKind,
 };
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// Which kind of world is wanted.
@@ -44,19 +43,8 @@ pub struct World {
 enum Asked {
     // The engine closes before its folder is removed: fields drop in order.
     InProcess { engine: Box<Engine>, _data: TempDir },
-    Spawned { client: Client, _server: Server, _data: TempDir },
+    Spawned { client: Client, _server: Spawned, _data: TempDir },
     Running { client: Client },
-}
-
-/// A server of our own; ended when dropped.
-pub struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its data goes with it, so there is nothing to close in order.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// An answer, as far as assertions are about it.
@@ -487,8 +475,8 @@ impl Asked {
             }
             Where::Spawn => {
                 let data = folder()?;
-                let (server, address) = spawn(&data, delegated)?;
-                Ok(Asked::Spawned { client: connect(&address)?, _server: server, _data: data })
+                let server = spawn(&data, delegated)?;
+                Ok(Asked::Spawned { client: connect(server.address())?, _server: server, _data: data })
             }
             Where::Running(address) => {
                 let client = connect(address)?;
@@ -554,34 +542,16 @@ fn folder() -> Result<TempDir, Failure> {
         .map_err(|error| Failure::new(Exit::Refused, format!("cannot make a temporary folder: {error}")))
 }
 
-/// Starts this very binary as a server on a free port and waits until it says that it is ready.
-fn spawn(data: &TempDir, delegated: &Delegated) -> Result<(Server, String), Failure> {
-    let cannot = |what: &dyn std::fmt::Display| Failure::new(Exit::Refused, format!("cannot start a server: {what}"));
-    let binary = std::env::current_exe().map_err(|error| cannot(&error))?;
-    let mut command = Command::new(binary);
-    command
-        .args(["--json", "serve", "--test-clock", "--listen", "127.0.0.1:0", "--data"])
-        .arg(data.path().join("data"));
+/// A server bounded as the file asks, whose clock is one for tests.
+fn spawn(data: &TempDir, delegated: &Delegated) -> Result<Spawned, Failure> {
+    let mut arguments = vec!["--test-clock".to_owned()];
     if let Some(depth_max) = delegated.depth_max {
-        command.args(["--delegation-depth-max", &depth_max.to_string()]);
+        arguments.extend(["--delegation-depth-max".to_owned(), depth_max.to_string()]);
     }
     if let Some(lifetime_max) = delegated.lifetime_max {
-        command.args(["--delegation-lifetime-max", &format!("{}s", lifetime_max.as_secs())]);
+        arguments.extend(["--delegation-lifetime-max".to_owned(), format!("{}s", lifetime_max.as_secs())]);
     }
-    // Not that its clock is one for tests: it is meant to be.
-    command.env("PROCURA_LOG", "error").stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut server = Server(command.spawn().map_err(|error| cannot(&error))?);
-    let stdout = server.0.stdout.take().ok_or_else(|| cannot(&"no pipe from it"))?;
-    let mut line = String::new();
-    // Ends when the server says so or dies; it says nothing else on its standard output.
-    BufReader::new(stdout).read_line(&mut line).map_err(|error| cannot(&error))?;
-    let address = ready_address(&line).ok_or_else(|| cannot(&"it ended before it was ready"))?;
-    Ok((server, address))
-}
-
-fn ready_address(line: &str) -> Option<String> {
-    let said: serde_json::Value = serde_json::from_str(line).ok()?;
-    said.get("address")?.as_str().map(str::to_owned)
+    Spawned::start(&data.path().join("data"), arguments)
 }
 
 #[cfg(test)]
@@ -594,13 +564,5 @@ mod tests {
         assert_eq!(update_index("updates[17]"), Some(17));
         assert_eq!(update_index("preconditions[1]"), None);
         assert_eq!(update_index("updates[x]"), None);
-    }
-
-    #[test]
-    fn the_ready_line_names_the_address() {
-        let line = "{\"address\":\"127.0.0.1:4711\",\"data\":\"d\",\"ready\":true}\n";
-        assert_eq!(ready_address(line).as_deref(), Some("127.0.0.1:4711"));
-        assert_eq!(ready_address(""), None);
-        assert_eq!(ready_address("ready"), None);
     }
 }
