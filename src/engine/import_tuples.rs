@@ -8,6 +8,7 @@ use super::{Engine, Error, Kind, Metadata};
 use crate::model::{RelationTuple, Revision, TupleUpdate, UpdateKind};
 use crate::store::{self, Change, Commit};
 use hashbrown::HashMap;
+use std::sync::Arc;
 
 /// How an import treats a tuple that is there already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,42 +52,43 @@ impl Engine {
             return Err(error.with_fact("field", "tuples").with_fact("limit", most.to_string()));
         }
         let metadata = self.metadata(&metadata)?;
-        let updates = updates(mode, tuples)?;
+        let (places, updates) = updates(mode, tuples)?;
         let committed = self.commit(|in_force| {
-            for (index, update) in &updates {
+            for (update, place) in updates.iter().zip(&places) {
                 in_force
                     .schema
                     .admits(&update.tuple)
-                    .map_err(|refusal| refused(&refusal, format!("tuples[{index}]")))?;
+                    .map_err(|refusal| refused(&refusal, format!("tuples[{place}]")))?;
             }
             Ok(Commit {
                 schema_revision: in_force.revision,
                 parents: in_force.parents.clone(),
                 preconditions: Vec::new(),
                 precondition_rows_max: self.limits.precondition_rows_max,
-                change: Change::Tuples(updates.iter().map(|(_, update)| update.clone()).collect()),
+                change: Change::Tuples(updates.clone()),
                 metadata: metadata.clone(),
                 only_judge: false,
             })
         });
-        let committed = committed.map_err(|error| placed(error, &updates))?;
+        let committed = committed.map_err(|error| placed(error, &places, &updates))?;
         let store::Tally { created, replaced, removed: _ } = committed.tally;
         Ok(Imported { revision: committed.revision, created, replaced })
     }
 }
 
 /// The committer names the tuple that is there already; its place in the batch is what a caller looks for.
-fn placed(error: Error, updates: &[(usize, TupleUpdate)]) -> Error {
+fn placed(error: Error, places: &[usize], updates: &[TupleUpdate]) -> Error {
     let named = error.facts.iter().find(|(key, _)| *key == "tuple").map(|(_, tuple)| tuple);
-    let found = named.and_then(|tuple| updates.iter().find(|(_, update)| update.tuple.key.to_string() == *tuple));
-    match found.map(|(index, _)| *index) {
-        Some(index) => error.with_fact("field", format!("tuples[{index}]")),
+    let mut placed = updates.iter().zip(places);
+    let found = named.and_then(|tuple| placed.find(|(update, _)| update.tuple.key.to_string() == *tuple));
+    match found.map(|(_, place)| *place) {
+        Some(place) => error.with_fact("field", format!("tuples[{place}]")),
         None => error,
     }
 }
 
-/// The updates, each key once, with the index of the tuple each came from.
-fn updates(mode: ImportMode, tuples: Vec<RelationTuple>) -> Result<Vec<(usize, TupleUpdate)>, Error> {
+/// The updates, each key once, and beside them the place in the batch of the tuple that each came from.
+fn updates(mode: ImportMode, tuples: Vec<RelationTuple>) -> Result<(Vec<usize>, Arc<[TupleUpdate]>), Error> {
     let mut last = HashMap::with_capacity(tuples.len());
     for (index, tuple) in tuples.iter().enumerate() {
         let before = last.insert(&tuple.key, index);
@@ -95,9 +97,9 @@ fn updates(mode: ImportMode, tuples: Vec<RelationTuple>) -> Result<Vec<(usize, T
             return Err(Error::from(error).with_fact("field", format!("tuples[{index}]")));
         }
     }
-    let mut counts = vec![false; tuples.len()];
+    let mut is_kept = vec![false; tuples.len()];
     for index in last.into_values() {
-        if let Some(kept) = counts.get_mut(index) {
+        if let Some(kept) = is_kept.get_mut(index) {
             *kept = true;
         }
     }
@@ -105,6 +107,7 @@ fn updates(mode: ImportMode, tuples: Vec<RelationTuple>) -> Result<Vec<(usize, T
         ImportMode::Touch => UpdateKind::Touch,
         ImportMode::Create => UpdateKind::Create,
     };
-    let kept = tuples.into_iter().enumerate().zip(counts).filter(|(_, kept)| *kept);
-    Ok(kept.map(|((index, tuple), _)| (index, TupleUpdate { kind, tuple })).collect())
+    let places = is_kept.iter().enumerate().filter(|(_, kept)| **kept).map(|(place, _)| place).collect();
+    let kept = tuples.into_iter().zip(is_kept).filter(|(_, kept)| *kept);
+    Ok((places, kept.map(|(tuple, _)| TupleUpdate { kind, tuple }).collect()))
 }

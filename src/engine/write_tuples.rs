@@ -97,8 +97,9 @@ impl Engine {
             let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_UPDATES", message);
             return Err(error.with_fact("field", "updates").with_fact("limit", most.to_string()));
         }
-        let mut seen = HashSet::with_capacity(request.updates.len());
-        for (index, update) in request.updates.iter().enumerate() {
+        let updates: Arc<[TupleUpdate]> = request.updates.into();
+        let mut seen = HashSet::with_capacity(updates.len());
+        for (index, update) in updates.iter().enumerate() {
             if !seen.insert(&update.tuple.key) {
                 let message = format!("updates[{index}]: `{}` stands in this call already", update.tuple.key);
                 let error = Error::new(Kind::InvalidArgument, "DUPLICATE_UPDATE", message);
@@ -109,7 +110,7 @@ impl Engine {
         }
         let metadata = self.metadata(&request.metadata)?;
         let committed = self.commit(|in_force| {
-            for (index, update) in request.updates.iter().enumerate() {
+            for (index, update) in updates.iter().enumerate() {
                 judge_update(in_force, update, index)?;
             }
             self.judge_preconditions(in_force, &request.preconditions)?;
@@ -118,12 +119,12 @@ impl Engine {
                 parents: in_force.parents.clone(),
                 preconditions: request.preconditions.clone(),
                 precondition_rows_max: self.limits.precondition_rows_max,
-                change: Change::Tuples(request.updates.clone()),
+                change: Change::Tuples(updates.clone()),
                 metadata: metadata.clone(),
                 only_judge: false,
             })
         });
-        let committed = committed.map_err(|error| placed(error, &request.updates))?;
+        let committed = committed.map_err(|error| placed(error, &updates))?;
         let Tally { created, replaced, removed } = committed.tally;
         Ok(Written { revision: committed.revision, created, replaced, deleted: removed })
     }

@@ -5,7 +5,10 @@
 
 use super::error::Error;
 use super::keys::after_prefix;
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode,
+};
 use rocksdb::{DBRawIterator, Options, ReadOptions};
 use self_cell::self_cell;
 use std::ops::ControlFlow;
@@ -220,6 +223,11 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     table.set_format_version(5);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // Whole, the filter or index of a large table is larger than what the cache takes in one piece: each probe would
+    // read megabytes. In parts, a probe reads one block of it.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_pin_top_level_index_and_filter(true);
     // Probes for a row, an id or a suspension that is not there are the common case; a filter answers most without a block.
     if matches!(name, FWD | DICT | SUSPENSION) {
         table.set_bloom_filter(10.0, false);

@@ -712,7 +712,7 @@ fn entries_of_the_changelog_survive_bytes_and_damage_is_seen() {
 #[test]
 fn a_folder_from_before_there_were_delegations_opens() {
     let World { folder, store, clock } = world();
-    store.commit(commit(Change::Tuples(Vec::new()))).unwrap();
+    store.commit(commit(Change::Tuples(Arc::default()))).unwrap();
     drop(store);
     let options = rocksdb::Options::default();
     let families = rocksdb::DB::list_cf(&options, folder.path()).unwrap();

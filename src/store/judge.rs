@@ -47,7 +47,7 @@ pub struct Commit {
 #[derive(Debug)]
 pub enum Change {
     /// At most one update a key.
-    Tuples(Vec<TupleUpdate>),
+    Tuples(Arc<[TupleUpdate]>),
     /// Removes every live tuple that matches; what becomes of it if more than `limit` do, `beyond` says. Within a
     /// subtree the deepest objects come first, so that what is left is still in it.
     DeleteMatching { filter: TupleFilter, limit: usize, beyond: Beyond },
@@ -935,9 +935,10 @@ mod tests {
                     UpdateKind::Create | UpdateKind::Touch => tuples.insert(text.clone()),
                 };
             }
-            let updates = updates.into_iter().map(|(text, kind)| TupleUpdate { kind, tuple: parsed(&text) }).collect();
+            let updates: Vec<TupleUpdate> =
+                updates.into_iter().map(|(text, kind)| TupleUpdate { kind, tuple: parsed(&text) }).collect();
             if step < 4 {
-                world.commit(Change::Tuples(updates));
+                world.commit(Change::Tuples(updates.into()));
             } else {
                 of_group.push(updates);
             }
@@ -956,7 +957,7 @@ mod tests {
             let (of_group, tuples) = grown(&mut world, &mut random);
             let mut overlay = Overlay::new(&world.state);
             for update in of_group {
-                world.take(&mut overlay, Change::Tuples(vec![update]));
+                world.take(&mut overlay, Change::Tuples([update].into()));
             }
             each(&world, &mut overlay, tuples, seed);
         }
@@ -964,6 +965,30 @@ mod tests {
 
     fn keys(overlay: &Overlay<'_>, tuples: &BTreeSet<String>) -> BTreeSet<RowKey> {
         tuples.iter().map(|text| find_key(overlay, &parsed(text).key).unwrap().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_committed_row_is_found_whatever_has_a_number() {
+        let mut world = World::new();
+        let text = "node:n0#viewer@user:*";
+        for created in [true, false] {
+            let change = Change::Tuples([TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(text) }].into());
+            let overlay = Overlay::new(&world.state);
+            let verdict = judge(&overlay, &world.request(&overlay, change), Timestamp::MIN).unwrap();
+            assert!(matches!(verdict.entries.last(), Some(LogEntry::Put { created: found, .. }) if *found == created));
+            let change = Change::Tuples([TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(text) }].into());
+            world.commit(change);
+        }
+        each_world(|world, _, _, seed| {
+            let overlay = Overlay::new(&world.state);
+            overlay
+                .scan(overlay.families().fwd, &[], |key, _| {
+                    let key = RowKey::from_forward(key)?;
+                    assert!(overlay.row(&key)?.is_some(), "seed {seed} {key:?}");
+                    Ok(ControlFlow::Continue(()))
+                })
+                .unwrap();
+        });
     }
 
     #[test]
@@ -1090,7 +1115,7 @@ mod tests {
                         _ => format!("node:n{}#viewer@user:u1", random(NODES)),
                     };
                     let kind = if random(2) == 0 { UpdateKind::Delete } else { UpdateKind::Touch };
-                    changes.push(Change::Tuples(vec![TupleUpdate { kind, tuple: parsed(&text) }]));
+                    changes.push(Change::Tuples([TupleUpdate { kind, tuple: parsed(&text) }].into()));
                 }
                 // One of them committed, the other in the group.
                 let (in_group, committed) = (changes.pop().unwrap(), changes.pop().unwrap());
@@ -1118,11 +1143,11 @@ mod tests {
     fn what_is_judged_at_a_snapshot_sees_nothing_later() {
         let mut world = World::new();
         let touch = |text: &str| TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(text) };
-        world.commit(Change::Tuples(["node:n1#up@node:n0", "node:n1#viewer@user:u0"].map(touch).to_vec()));
+        world.commit(Change::Tuples(["node:n1#up@node:n0", "node:n1#viewer@user:u0"].map(touch).into()));
         let snapshot = Snapshot::pin(world.state.db.clone(), &world.state.head, Default::default(), Default::default());
-        world.commit(Change::Tuples(["node:n2#up@node:n1", "node:n1#viewer@user:u1"].map(touch).to_vec()));
+        world.commit(Change::Tuples(["node:n2#up@node:n1", "node:n1#viewer@user:u1"].map(touch).into()));
         let remove = TupleUpdate { kind: UpdateKind::Delete, ..touch("node:n1#viewer@user:u0") };
-        world.commit(Change::Tuples(vec![remove]));
+        world.commit(Change::Tuples([remove].into()));
         let State { db, dictionary, names, bounds, .. } = &world.state;
         let state = State::at(&snapshot, db.clone(), dictionary.clone(), names.clone(), *bounds).unwrap();
         let overlay = Overlay::at(&state, &snapshot);
