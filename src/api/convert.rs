@@ -214,6 +214,24 @@ pub(super) fn items(messages: Vec<wire::CheckBulkItem>, limits: &Limits) -> Resu
     Ok(messages.into_iter().enumerate().map(|(index, message)| item(place.item(index), message)).collect())
 }
 
+/// The ids of a filter that are ids, and where the others stand, in order, with what is wrong with them.
+pub(super) type PlacedIds = (Vec<ObjectId>, Vec<(usize, Refusal)>);
+
+/// The ids of a filter.
+pub(super) fn filter_ids(texts: Vec<String>, limits: &Limits) -> Result<PlacedIds, Refusal> {
+    let place = Place::Field(&Place::Message, "ids");
+    at_most(place, "filter_ids_max", texts.len(), limits.filter_ids_max, "ids")?;
+    let mut ids = Vec::with_capacity(texts.len());
+    let mut refused = Vec::new();
+    for (at, text) in texts.into_iter().enumerate() {
+        match ObjectId::take(text) {
+            Ok(id) => ids.push(id),
+            Err((text, error)) => refused.push((at, place.item(at).invalid(text, error))),
+        }
+    }
+    Ok((ids, refused))
+}
+
 fn at_most(place: Place<'_>, name: &'static str, found: usize, max: usize, unit: &str) -> Result<(), Refusal> {
     if found > max { Err(place.over(name, found, max, unit)) } else { Ok(()) }
 }

@@ -14,6 +14,7 @@ mod door;
 mod desk;
 mod stream;
 mod permissions;
+mod filter;
 mod lists;
 mod trees;
 mod tuples;

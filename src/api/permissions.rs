@@ -1,8 +1,9 @@
-//! `PermissionService`: Check and CheckBulk; what lists takes is in `lists`, what has a tree in `trees`.
+//! `PermissionService`: Check and CheckBulk; what filters is in `filter`, what lists in `lists`, what has a tree in `trees`.
 
 use super::convert::{self, Place};
 use super::convert_acting::{self, to_chain, to_denial};
 use super::desk::{Desk, Lane};
+use super::filter;
 use super::lists;
 use super::status::{Failure, HINT};
 use super::stream::Told;
@@ -87,6 +88,13 @@ impl PermissionService for Permissions {
             fitting(wire::CheckBulkResponse { checked_at, historical, results }, limits.message_bytes_max, FEWER)
         });
         Ok(Response::new(answered.await?))
+    }
+
+    async fn filter_resources(
+        &self,
+        request: Request<wire::FilterResourcesRequest>,
+    ) -> Result<Response<wire::FilterResourcesResponse>, Status> {
+        Ok(Response::new(filter::resources(&self.0, request.into_inner()).await?))
     }
 
     type ListResourcesStream = Told<wire::ListResourcesResponse>;

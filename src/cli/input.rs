@@ -2,7 +2,7 @@
 
 use super::exit::Failure;
 use crate::engine::TupleSubject;
-use crate::model::{Context, Limits, Question, RelationTuple, TupleKey, TupleTextError};
+use crate::model::{Context, Limits, ObjectId, Question, RelationTuple, TupleKey, TupleTextError};
 use crate::schema::{Composed, Loader, Placed, Source as SchemaSource, compose};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -204,6 +204,14 @@ impl Parsed for Question {
     fn parsed(text: &str) -> Result<Question, TupleTextError> {
         let TupleKey { object, relation, subject } = text.parse()?;
         Ok(Question { object, permission: relation, subject })
+    }
+}
+
+impl Parsed for ObjectId {
+    const HINT: &'static str = "a file of ids has one a line";
+    fn parsed(text: &str) -> Result<ObjectId, TupleTextError> {
+        let hint = "an id is what stands behind `type:`";
+        ObjectId::new(text).map_err(|error| TupleTextError { at: error.at(), message: error.to_string(), hint })
     }
 }
 

@@ -12,6 +12,7 @@ mod exit;
 mod expand;
 mod explain;
 mod export;
+mod filter;
 mod import;
 mod info;
 mod input;
@@ -80,6 +81,7 @@ enum Command {
     #[command(subcommand)]
     Tuple(tuple::Tuple),
     Check(check::Check),
+    Filter(filter::Filter),
     Explain(explain::Explain),
     Expand(expand::Expand),
     #[command(subcommand)]
@@ -152,6 +154,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Schema(schema) => schema.run(output),
         Command::Tuple(tuple) => tuple.run(output),
         Command::Check(check) => check.run(output),
+        Command::Filter(filter) => filter.run(output),
         Command::Explain(explain) => explain.run(output),
         Command::Expand(expand) => expand.run(output),
         Command::List(list) => list.run(output),

@@ -108,7 +108,7 @@ impl Value {
 
 impl Actor {
     fn new(object: &ObjectRef, resolver: &mut Resolver<'_>, newest: &Snapshot) -> Result<Actor, Error> {
-        let is_suspended = newest.suspension(object)?.is_some();
+        let is_suspended = newest.is_suspended(object)?;
         Ok(Actor { object: object.clone(), key: resolver.known_principal(object)?, is_suspended })
     }
 }
@@ -196,7 +196,7 @@ impl Authority {
         let id = match &acting.mandate {
             Mandate::Own => {
                 let is_suspended = match subject {
-                    SubjectRef::Object(principal) => standing.newest.suspension(principal)?.is_some(),
+                    SubjectRef::Object(principal) => standing.newest.is_suspended(principal)?,
                     SubjectRef::Userset(..) | SubjectRef::Wildcard(_) => false,
                 };
                 authority.form = Form::Own { is_suspended };
@@ -229,6 +229,14 @@ impl Authority {
         }
         authority.form = Form::Chains { chains, others_until };
         Ok(authority)
+    }
+
+    /// Forgets what was found for earlier questions, and for whom is asked not.
+    pub(super) fn forget(&mut self) {
+        self.heights = Heights::default();
+        if let Some(askers) = &mut self.askers {
+            askers.clear();
+        }
     }
 }
 
@@ -276,10 +284,9 @@ impl Taking<'_> {
         let mut left: Vec<Arc<Delegation>> = Vec::new();
         let mut others_until = None;
         let mut spent = Ok(());
-        view.snapshot().delegations_left(root, view.now(), |delegation| {
+        view.snapshot().delegations_left(root, self.caller, view.now(), |delegation| {
             spent = budget.spend(RECORD_EDGES);
             match delegation.state(view.now()) {
-                _ if !may_hold(&delegation.delegate, self.caller) => {}
                 DelegationState::Live => left.push(delegation),
                 DelegationState::NotYetValid => others_until = earliest(others_until, Some(delegation.not_before)),
                 DelegationState::Expired | DelegationState::Revoked => {}
@@ -342,15 +349,6 @@ pub(super) fn delegate_has(
     };
     let Standing { in_force, view, .. } = standing;
     own(&in_force.plan, view, Asked { node, subject }, context, resolver, budget)
-}
-
-/// Whether somebody could be a delegate, or in it, as far as its text tells.
-fn may_hold(delegate: &SubjectRef, actor: &ObjectRef) -> bool {
-    match delegate {
-        SubjectRef::Object(object) => object == actor,
-        SubjectRef::Userset(..) => true,
-        SubjectRef::Wildcard(_) => false,
-    }
 }
 
 /// The ordinary check, as a value to be combined.

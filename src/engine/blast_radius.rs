@@ -88,7 +88,7 @@ impl Engine {
                 }
             }
         }
-        let is_suspended = standing.newest.suspension(&principal)?.is_some();
+        let is_suspended = standing.newest.is_suspended(&principal)?;
         let held = self.held_by(&standing, &principal, &situation, cancel)?;
         Ok(RadiusLister {
             store: self.store.clone(),

@@ -6,6 +6,9 @@ use crate::model::NameError;
 use crate::schema::{Colour, Diagnostic, Severity};
 use crate::{store, walk};
 
+/// The reason of what was to be answered from memory alone, and cannot.
+pub(super) const NOT_IN_MEMORY: &str = "NOT_IN_MEMORY";
+
 /// What a caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -259,6 +262,8 @@ impl From<store::Error> for Error {
                 let message = "the write's outcome is unknown: it may or may not be there after a restart";
                 Error::new(Kind::Internal, "OUTCOME_UNKNOWN", message).with_detail(detail)
             }
+            // Whoever asks so asks again.
+            store::Error::NotInMemory => Error::new(Kind::Unavailable, NOT_IN_MEMORY, text),
             store::Error::InUse(_) => Error::new(Kind::FailedPrecondition, "DATA_IN_USE", text)
                 .with_hint("stop the other one, or give this one another --data"),
             store::Error::FormatNewer { .. } => Error::new(Kind::FailedPrecondition, "FORMAT_NEWER", text)

@@ -113,10 +113,14 @@ impl Engine {
         let (plan, limits) = (&in_force.plan, &self.limits);
         let told = |error: walk::Error| resolver.told(error);
         let budget = || Budget::new(limits, cancel.clone());
-        let found = walk::check(plan, view, asked, context, &mut budget(), true).map_err(told)?;
+        let found = walk::check(plan, view, asked, context, &mut budget(), false).map_err(told)?;
         let decision = decided(found.membership);
         let (explanation, nearby, near_misses_cut) = match decision {
-            Decision::Allow => (proof(view, &found.trail, limits.proof_steps_max).map_err(told)?, Vec::new(), false),
+            Decision::Allow => {
+                // Asked as it is written, which leaves a trail.
+                let noted = walk::check(plan, view, asked, context, &mut budget(), true).map_err(told)?;
+                (proof(view, &noted.trail, limits.proof_steps_max).map_err(told)?, Vec::new(), false)
+            }
             Decision::Deny | Decision::Conditional => {
                 let mut asker = Asker::new(asked.subject, context.clone());
                 let room = Room { steps_max: limits.explain_steps_max, rows_max: limits.explain_rows_max };

@@ -9,10 +9,12 @@ mod consistency;
 mod chains;
 mod schemas;
 mod situation;
+mod residency;
 mod resolve;
 mod acting;
 mod effect;
 mod check;
+mod filter_resources;
 mod within;
 mod cursor;
 mod list_order;
@@ -51,6 +53,7 @@ pub use expand::{Expand, Expanded};
 pub use explain::{Explain, Explained};
 pub use explain_chain::{ChainTest, ChainTestKind, ExplainedChain};
 pub use export_tuples::{ExportBatch, ExportTuples, TupleExporter};
+pub use filter_resources::{FilterResources, Filtered};
 pub use import_delegations::{ImportDelegations, ImportedDelegations};
 pub use import_tuples::{ImportBatch, ImportMode, Imported};
 pub use list_delegates::{DelegateLister, DelegateRow, ListDelegates};
@@ -70,9 +73,11 @@ pub use watch::{Watch, WatchChange, WatchFrom, WatchKind, WatchPage, WatchPart, 
 pub use write_schema::{Impact, SchemaRead, SchemaWritten, WriteSchema};
 pub use write_tuples::{DeleteSubtree, DeleteTuples, Deleted, Metadata, WriteTuples, Written};
 
+use crate::graph::Resident;
 use crate::model::{Cancel, ConsistencyToken, Limits, Revision, Timestamp};
-use crate::store::Store;
+use crate::store::{InMemory, Memory, Store};
 use clock::SteadyClock;
+use residency::Loading;
 use schemas::Schemas;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,6 +88,10 @@ pub struct Options {
     /// The data folder; made when it is not there.
     pub data: PathBuf,
     pub limits: Limits,
+    /// Bytes that may be held in memory of what is on disk, beside RocksDB's own caches. With 0 everything is read there.
+    pub memory_bytes_max: u64,
+    /// Whether permissions are unfolded where they only ask for a way. Off, every answer is the same, and slower.
+    pub unfolds: bool,
     pub clock: Arc<dyn Clock>,
     /// Whether tuples that have ended are removed in the background.
     pub collector: Collector,
@@ -100,6 +109,8 @@ impl Options {
         Options {
             data: data.into(),
             limits: Limits::default(),
+            memory_bytes_max: residency::half_of_the_machine(),
+            unfolds: true,
             clock: Arc::new(SystemClock),
             collector: Collector::On,
             test_clock: false,
@@ -130,12 +141,16 @@ pub use crate::store::{Collector, Verified};
 /// A relation or permission of the schema.
 pub use crate::schema::MemberRef;
 
+/// How much of the rows is held in memory.
+pub use crate::graph::Residency;
+
 /// How one is woken when a revision is published.
 pub use crate::store::{Listener, Listening};
 
 /// An open engine. Its verbs may block on the disk. Cheap to share behind an `Arc`.
 pub struct Engine {
     store: Arc<Store>,
+    residency: Loading,
     schemas: Schemas,
     clock: Arc<SteadyClock>,
     limits: Limits,
@@ -149,7 +164,10 @@ impl Engine {
         let clock = Arc::new(SteadyClock::new(options.clock));
         let committer_clock = clock.clone();
         let now = Arc::new(move || committer_clock.now());
-        let store = Store::open(&options.data, &options.limits, now, options.collector)?;
+        let memory = Arc::new(Memory::of(options.memory_bytes_max));
+        let resident = Arc::new(Resident::new(memory.clone()));
+        let in_memory = InMemory { memory, beside: Some(resident.clone()) };
+        let store = Arc::new(Store::open(&options.data, &options.limits, now, options.collector, in_memory)?);
         clock.not_before(store.committed_at());
         let mut limits = options.limits;
         limits.delegation_lifetime_max_s = match options.delegation_lifetime_max {
@@ -157,13 +175,10 @@ impl Engine {
             None if options.test_clock => u64::MAX,
             None => limits.delegation_lifetime_max_s,
         };
-        Ok(Engine {
-            store: Arc::new(store),
-            schemas: Schemas::default(),
-            clock,
-            limits,
-            test_clock: options.test_clock,
-        })
+        let schemas = Schemas::new(options.unfolds);
+        let in_force = schemas.of(&store, &store.published(), &limits)?;
+        let residency = Loading::start(resident, &store, in_force)?;
+        Ok(Engine { store, residency, schemas, clock, limits, test_clock: options.test_clock })
     }
 
     /// What this engine is.
@@ -205,6 +220,12 @@ impl Engine {
         ConsistencyToken { database: self.store.database(), incarnation: self.store.incarnation(), revision }
     }
 
+    /// How much of the rows is held in memory by now.
+    #[must_use]
+    pub fn residency(&self) -> Residency {
+        self.residency.resident().residency()
+    }
+
     /// Calls `hear` after each revision is published, until what is returned is dropped. It is called on the writing
     /// thread: it must be quick, and neither block nor panic.
     pub fn listen(&self, hear: Listener) -> Listening {
@@ -224,6 +245,7 @@ impl Engine {
 
     /// Finishes the writes that were accepted and refuses later ones. Reads go on. Also done on drop.
     pub fn close(&self) {
+        self.residency.stop();
         self.store.close();
     }
 }

@@ -225,7 +225,7 @@ impl Look<'_> {
     /// What an item covers and its delegator has not, as a sentence; `None` when nothing of that kind is found. And whether
     /// the budget sufficed to look at all.
     fn more_than_it_has(&mut self, delegator: &ObjectRef, item: &ScopeItem) -> Result<(Option<String>, bool), Error> {
-        if self.standing.view.snapshot().suspension(delegator)?.is_some() {
+        if self.standing.view.snapshot().is_suspended(delegator)? {
             return Ok((Some(format!("`{delegator}` is suspended, so it has nothing to delegate now")), true));
         }
         let mut lacking = Vec::new();

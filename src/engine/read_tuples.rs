@@ -79,7 +79,7 @@ impl Engine {
         let now = self.clock.now();
         let within = match &mut scan {
             Some(scan) => {
-                let view = View::new(snapshot.clone(), now);
+                let view = View::new(snapshot.clone(), Some(self.residency.resident().clone()), now);
                 confine(scan, &in_force, &view, &self.limits, cancel)?
             }
             None => None,

@@ -117,12 +117,16 @@ impl<'a> Resolver<'a> {
             return Ok(None);
         }
         let (of, _) = self.itself(&object.object_type)?;
-        let place = self.transient.iter().position(|place| place.used && place.of == of && place.id == object.id);
-        let number = match place {
-            Some(at) => Some(transient(at)),
-            None => self.store.dictionary().number(of, object.id.as_str())?,
-        };
-        Ok(number.map(|number| (of, number)))
+        Ok(self.number_of(of, &object.id)?.map(|number| (of, number)))
+    }
+
+    /// The number of an id, if it has one here or in the store.
+    pub(super) fn number_of(&self, of: TypeNum, id: &ObjectId) -> Result<Option<ObjectNum>, Error> {
+        let place = self.transient.iter().position(|place| place.used && place.of == of && place.id == *id);
+        match place {
+            Some(at) => Ok(Some(transient(at))),
+            None => Ok(self.store.dictionary().number(of, id.as_str())?),
+        }
     }
 
     /// A relation or permission on an object, as a record names it; `None` when the schema in force lacks either.

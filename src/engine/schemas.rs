@@ -19,8 +19,8 @@ pub(super) struct InForce {
 }
 
 /// Compiled schemas by the revision that wrote them.
-#[derive(Default)]
 pub(super) struct Schemas {
+    unfolds: bool,
     newest: ArcSwapOption<InForce>,
     older: Mutex<Vec<Arc<InForce>>>,
 }
@@ -44,6 +44,11 @@ impl Numbers for Names {
 }
 
 impl Schemas {
+    /// None compiled yet; whether their permissions are unfolded.
+    pub(super) fn new(unfolds: bool) -> Schemas {
+        Schemas { unfolds, newest: ArcSwapOption::empty(), older: Mutex::default() }
+    }
+
     /// The schema in force at a snapshot; `None` before the first.
     pub(super) fn of(
         &self,
@@ -68,6 +73,7 @@ impl Schemas {
         let compiled =
             compile(&text, limits).map_err(|_| damaged().with_detail("the stored schema does not compile"))?;
         let plan = Plan::new(&compiled.schema, &*names).map_err(|error| damaged().with_detail(error.to_string()))?;
+        let plan = if self.unfolds { plan } else { plan.as_written() };
         let parents = parents_of(&compiled.schema)
             .filter_map(|(of, name)| names.member_number(names.type_number(of.as_str())?, name.as_str()))
             .collect();

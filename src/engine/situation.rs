@@ -83,7 +83,7 @@ impl Engine {
         let now = self.now(*clock)?;
         let pinned = self.pin(consistency)?;
         let in_force = self.schemas.of(&self.store, &pinned.snapshot, &self.limits)?.ok_or_else(no_schema)?;
-        let view = View::new(pinned.snapshot, now);
+        let view = View::new(pinned.snapshot, Some(self.residency.resident().clone()), now);
         let (historical, newest) = (pinned.historical, pinned.newest);
         if contextual_tuples.is_empty() {
             return Ok(Standing { in_force, view, newest, historical, transient: Transient::new() });

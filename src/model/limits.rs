@@ -58,6 +58,7 @@ limits! {
     updates_max: usize = 10_000, "updates", "one WriteTuples: bounds the time one commit holds the committer";
     preconditions_max: usize = 1_000, "preconditions", "one write: each may scan";
     bulk_items_max: usize = 10_000, "questions", "one CheckBulk: all are answered at one revision";
+    filter_ids_max: usize = 100_000, "ids", "one FilterResources: all are answered at one revision, and travel in one message";
     contextual_tuples_max: usize = 100, "tuples", "laid over the state for one request: each is looked through by every scan";
     delete_tuples_max: usize = 1_000_000, "tuples", "one DeleteTuples or DeleteSubtree: it is one commit, so it is held in memory";
     schema_bytes_max: usize = 1 << 20, "bytes", "the text of a schema";
@@ -126,6 +127,8 @@ fixed_limits! {
     READS_PER_CORE "reads_per_core": usize = 8, "requests", "questions and reads worked on at once, for each core: more would only switch between them";
     WRITES_MAX "writes_max": usize = 256, "requests", "writes handed to the committer at once: they wait for one sync together";
     WAITING_MAX "waiting_max": usize = 16_384, "requests", "waiting for a place to be worked on; beyond, UNAVAILABLE";
+    SUSPENDED_IN_MEMORY_MAX "suspended_in_memory_max": usize = 10_000, "principals", "suspended that are kept in memory, copied when one is added; of more, each question reads the store";
+    DELEGATIONS_IN_MEMORY_BYTES_MAX "delegations_in_memory_bytes_max": u64 = 64 << 20, "bytes", "delegations that are kept decoded; of more, those used least are read again";
     ACTING_CHAINS_MAX "acting_chains_max": usize = 32, "delegations", "of one principal that cover one question asked on its behalf: each is a chain to judge";
 }
 

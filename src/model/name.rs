@@ -126,9 +126,15 @@ macro_rules! checked_string {
         impl $name {
             /// Takes the string as it is, or says what is wrong with it.
             pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
-                let text = text.into();
-                $check(&text)?;
-                Ok(Self(text.into_boxed_str()))
+                Self::take(text.into()).map_err(|(_, error)| error)
+            }
+
+            /// The same of a string that is not copied, and given back if it is none.
+            pub fn take(text: String) -> Result<Self, (String, NameError)> {
+                match $check(&text) {
+                    Ok(()) => Ok(Self(text.into_boxed_str())),
+                    Err(error) => Err((text, error)),
+                }
             }
 
             /// The exact bytes given.

@@ -4,6 +4,7 @@
 
 mod types;
 mod plan;
+mod climb;
 mod index;
 mod leads;
 mod compile;
@@ -27,6 +28,7 @@ mod worlds;
 
 pub use admits::{Refusal, Side};
 pub use beneath::{Pair, Unfrozen};
+pub use climb::{Climb, Place, Probe, Step};
 pub use compile::{Compiled, compile, digest};
 pub use diagnostic::{Colour, Diagnostic, Severity, line_column};
 pub use diff::{Change, diff, narrowed_caveats, new_parents, removed_forms};

@@ -3,11 +3,13 @@
 //! INVARIANT: a plan says exactly what its schema says. Operands of a union and of an intersection are put cheapest
 //! first, which no answer can show.
 
+use super::climb::Climb;
 use super::index::Index;
 use super::types::{Expr, Member, Quantifier, Schema, SubjectForm};
 use crate::condition::Caveat;
 use crate::model::{CaveatNum, MemberNum, RelationName, SubjectKind, TypeName, TypeNum};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 /// The numbers of names, as the store gave them.
 pub trait Numbers {
@@ -35,6 +37,10 @@ pub struct Plan {
     /// By the child's type, and by the parent's.
     above: HashMap<TypeNum, Vec<ParentLink>>,
     beneath: HashMap<TypeNum, Vec<ParentLink>>,
+    /// Relations whose rows lead from one object to another.
+    followed: HashSet<MemberNum>,
+    /// By member, each worked out when it is asked for first. Empty where they are not to be taken.
+    climbs: Vec<OnceLock<Option<Box<Climb>>>>,
 }
 
 /// How an object of one type stands beneath one of another: by a row of a `parent` relation that names it.
@@ -64,7 +70,7 @@ pub struct RelationPlan {
 }
 
 /// A permission's expression in numbers. Kleene: union is max, intersection min, exclusion `min(base, not subtracted)`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum PlanExpr {
     Nil,
     /// `self`: the plain object itself. The number is of its definition's `...`.
@@ -81,7 +87,7 @@ pub enum PlanExpr {
 }
 
 /// What an arrow asks of an object of each type; nothing of a type that lacks the target.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Targets {
     name: RelationName,
     of_types: Vec<(TypeNum, MemberNum)>,
@@ -135,6 +141,7 @@ impl Plan {
             }
         }
         let mut index = Index::of(schema);
+        let mut followed = HashSet::new();
         for (place, definition) in schema.definitions().iter().enumerate() {
             let of = type_number(numbers, &definition.name)?;
             let itself = numbers.itself(of).ok_or_else(|| Unnumbered(definition.name.to_string()))?;
@@ -155,18 +162,46 @@ impl Plan {
                                 plan.link(numbers, of, number, &subject.subject_type)?;
                             }
                         }
-                        let has_usersets = forms.iter().any(|(kind, _)| *kind == SubjectKind::Userset);
+                        let usersets = forms.iter().filter(|(kind, _)| *kind == SubjectKind::Userset);
+                        let followed: Vec<MemberNum> = usersets.map(|(_, member)| *member).collect();
+                        let has_usersets = !followed.is_empty();
+                        if has_usersets || relation.is_parent {
+                            plan.followed.extend(followed);
+                            plan.followed.insert(number);
+                        }
                         MemberPlan::Relation(RelationPlan { forms, has_usersets })
                     }
                     Member::Permission(permission) => {
-                        let mut context = Context { index: &mut index, numbers, of, itself, place };
+                        let mut context =
+                            Context { index: &mut index, numbers, of, itself, place, followed: &mut followed };
                         MemberPlan::Permission(context.expr(&permission.expr)?)
                     }
                 };
                 plan.put(number, of, Some(meaning));
             }
         }
+        plan.followed.extend(followed);
+        plan.climbs.resize_with(plan.members.len(), OnceLock::new);
         Ok(plan)
+    }
+
+    /// The same, every expression to be walked as it is written. No answer is another; it is there to be compared with.
+    #[must_use]
+    pub fn as_written(self) -> Plan {
+        Plan { climbs: Vec::new(), ..self }
+    }
+
+    /// What a member asks for, if that is no more than a way to a row.
+    #[must_use]
+    pub fn climb(&self, member: MemberNum) -> Option<&Climb> {
+        let climb = self.climbs.get(member.index())?;
+        climb.get_or_init(|| Climb::of(self, member).map(Box::new)).as_deref()
+    }
+
+    /// Whether rows of a relation lead from one object to another: by an arrow, as a parent, or by a membership.
+    #[must_use]
+    pub fn is_followed(&self, relation: MemberNum) -> bool {
+        self.followed.contains(&relation)
     }
 
     fn put(&mut self, member: MemberNum, of: TypeNum, meaning: Option<MemberPlan>) {
@@ -258,6 +293,7 @@ struct Context<'a, 's> {
     itself: MemberNum,
     /// The definition's, in the schema.
     place: usize,
+    followed: &'a mut HashSet<MemberNum>,
 }
 
 impl<'s> Context<'_, 's> {
@@ -267,11 +303,12 @@ impl<'s> Context<'_, 's> {
             Expr::Nil => PlanExpr::Nil,
             Expr::Itself => PlanExpr::Itself(self.itself),
             Expr::Member(name) => PlanExpr::Member(member_number(self.numbers, self.of, name.as_str())?),
-            Expr::Arrow { relation, target, quantifier } => PlanExpr::Arrow {
-                relation: member_number(self.numbers, self.of, relation.as_str())?,
-                targets: self.targets(relation.as_str(), target)?,
-                quantifier: *quantifier,
-            },
+            Expr::Arrow { relation, target, quantifier } => {
+                let targets = self.targets(relation.as_str(), target)?;
+                let relation = member_number(self.numbers, self.of, relation.as_str())?;
+                self.followed.insert(relation);
+                PlanExpr::Arrow { relation, targets, quantifier: *quantifier }
+            }
             Expr::Union(operands) => PlanExpr::Union(self.cheapest_first(operands)?),
             Expr::Intersection(operands) => PlanExpr::Intersection(self.cheapest_first(operands)?),
             Expr::Exclusion(base, subtracted) => {

@@ -56,55 +56,78 @@ const SUSPENDED: u8 = 12;
 const REINSTATED: u8 = 13;
 
 impl LogEntry {
+    /// The id that got its number, if that is what it says.
+    pub fn as_id(&self) -> Option<(TypeNum, ObjectNum, &str)> {
+        match self {
+            LogEntry::Id { of, number, id } => Some((*of, *number, id.as_str())),
+            LogEntry::Mark { .. }
+            | LogEntry::Put { .. }
+            | LogEntry::Remove { .. }
+            | LogEntry::Expire { .. }
+            | LogEntry::Name(_)
+            | LogEntry::Schema { .. }
+            | LogEntry::Delegation { .. }
+            | LogEntry::Suspended(_)
+            | LogEntry::Reinstated { .. } => None,
+        }
+    }
+
     /// As stored.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
-        Ok(match self {
+        let mut bytes = Vec::new();
+        self.encode_into(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same behind what stands there.
+    pub fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        match self {
             LogEntry::Mark { at, metadata } => {
-                let mut bytes = vec![MARK];
+                bytes.push(MARK);
                 bytes.extend_from_slice(&at.seconds().to_be_bytes());
                 bytes.extend_from_slice(&at.nanos().to_be_bytes());
                 bytes.extend_from_slice(metadata);
-                bytes
             }
             LogEntry::Put { key, value, created } => {
-                let mut bytes = vec![if *created { CREATE } else { PUT }];
-                bytes.extend_from_slice(&key.forward());
-                bytes.extend_from_slice(&value.encode());
-                bytes
+                encode_row(if *created { CREATE } else { PUT }, key, value, bytes);
             }
-            LogEntry::Remove { key, value } => [&[REMOVE], key.forward().as_slice(), &value.encode()].concat(),
-            LogEntry::Expire { key, value } => [&[EXPIRE], key.forward().as_slice(), &value.encode()].concat(),
+            LogEntry::Remove { key, value } => encode_row(REMOVE, key, value, bytes),
+            LogEntry::Expire { key, value } => encode_row(EXPIRE, key, value, bytes),
             LogEntry::Id { of, number, id } => {
-                let mut bytes = vec![ID];
+                bytes.push(ID);
                 bytes.extend_from_slice(&of.0.to_be_bytes());
-                bytes.extend_from_slice(&numbered(number.0, id.as_str().as_bytes()));
-                bytes
+                bytes.extend_from_slice(&number.0.to_be_bytes());
+                bytes.extend_from_slice(id.as_str().as_bytes());
             }
             LogEntry::Name(new) => {
                 let (key, value) = new.encode();
-                let mut bytes = vec![NAME];
+                bytes.push(NAME);
                 bytes.extend_from_slice(&key);
                 bytes.extend_from_slice(&value);
-                bytes
             }
             LogEntry::Schema { text } => {
-                let mut bytes = vec![SCHEMA];
+                bytes.push(SCHEMA);
                 bytes.extend_from_slice(text.as_bytes());
-                bytes
             }
             LogEntry::Delegation { record, change, idempotency } => {
-                let mut bytes = vec![match change {
+                bytes.push(match change {
                     DelegationChange::Created => DELEGATION_CREATED,
                     DelegationChange::Narrowed => DELEGATION_NARROWED,
                     DelegationChange::Revoked => DELEGATION_REVOKED,
-                }];
-                encode_idempotency(idempotency.as_ref(), &mut bytes)?;
+                });
+                encode_idempotency(idempotency.as_ref(), bytes)?;
                 bytes.extend_from_slice(&encode_record(record)?);
-                bytes
             }
-            LogEntry::Suspended(suspension) => [&[SUSPENDED], encode_suspension(suspension)?.as_slice()].concat(),
-            LogEntry::Reinstated { principal } => [&[REINSTATED], principal.to_string().as_bytes()].concat(),
-        })
+            LogEntry::Suspended(suspension) => {
+                bytes.push(SUSPENDED);
+                bytes.extend_from_slice(&encode_suspension(suspension)?);
+            }
+            LogEntry::Reinstated { principal } => {
+                bytes.push(REINSTATED);
+                bytes.extend_from_slice(principal.to_string().as_bytes());
+            }
+        }
+        Ok(())
     }
 
     /// Reads what `encode` wrote.
@@ -161,6 +184,12 @@ impl LogEntry {
             _ => Err(corrupt()),
         }
     }
+}
+
+fn encode_row(tag: u8, key: &RowKey, value: &RowValue, bytes: &mut Vec<u8>) {
+    bytes.push(tag);
+    bytes.extend_from_slice(&key.forward());
+    bytes.extend_from_slice(&value.encode());
 }
 
 /// `length u32 · key · digest 32 bytes`, or a length of 0: without any.

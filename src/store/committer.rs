@@ -9,10 +9,13 @@ use super::delegations::encode_record;
 use super::error::Error;
 use super::high_water::HighWater;
 use super::judge::{Change, Commit, Verdict, judge};
-use super::overlay::{Overlay, State};
+use super::keys::RowKey;
+use super::overlay::{Overlay, Sealed, State};
+use super::row::RowValue;
 use super::snapshot::Snapshot;
 use crate::model::{Delegation, Revision, Timestamp};
 use rocksdb::WriteOptions;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -63,6 +66,16 @@ impl Tally {
     }
 }
 
+/// Who holds rows in memory beside the store.
+pub trait Beside: Send + Sync {
+    /// Told once, before anything else: how many relations and permissions have numbers, and so may have rows already.
+    fn opened(&self, members: usize);
+
+    /// Takes what a group has made of the rows it names: `None` where one was removed. Called on the writing thread, after
+    /// the group is on disk and before its revision is published; it must not block, and cannot refuse.
+    fn apply(&self, revision: Revision, rows: &BTreeMap<RowKey, Option<RowValue>>);
+}
+
 /// How the clock is read: once a group.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -74,6 +87,7 @@ pub(super) enum Message {
 pub(super) struct Committer {
     pub(super) state: State,
     pub(super) shared: Arc<Shared>,
+    pub(super) beside: Option<Arc<dyn Beside>>,
     pub(super) queue: Receiver<Message>,
     pub(super) now: Now,
     pub(super) folder: PathBuf,
@@ -180,7 +194,7 @@ impl Committer {
         open
     }
 
-    fn write_and_publish(&mut self, mut sealed: super::overlay::Sealed, waiting: Vec<Waiting>) {
+    fn write_and_publish(&mut self, mut sealed: Sealed, waiting: Vec<Waiting>) {
         let mut options = WriteOptions::default();
         options.set_sync(true);
         if let Err(error) = self.state.db.borrow_owner().write_opt(sealed.take_batch(), &options) {
@@ -191,11 +205,28 @@ impl Committer {
             refuse(waiting, &Error::OutcomeUnknown(error.into_string()));
             return;
         }
+        let (rows, delegations) = (std::mem::take(&mut sealed.rows), std::mem::take(&mut sealed.delegations));
         if sealed.settle(&mut self.state) {
             self.shared.names.store(self.state.names.clone());
         }
         let head = self.state.head;
-        let snapshot = Snapshot::pin(self.state.db.clone(), &head, self.state.suspension_count);
+        let stamps = &self.shared.stamps;
+        for key in rows.keys() {
+            stamps.touch(stamps.of_object(key.relation, key.object), head.revision);
+            stamps.touch(stamps.of_subject(key.subject), head.revision);
+        }
+        for id in &delegations {
+            stamps.touch(stamps.of_delegation(id), head.revision);
+        }
+        if let Some(beside) = &self.beside {
+            beside.apply(head.revision, &rows);
+        }
+        let snapshot = Snapshot::pin(
+            self.state.db.clone(),
+            &head,
+            self.state.suspended.clone(),
+            (stamps.clone(), self.shared.records.clone()),
+        );
         self.shared.publish(Arc::new(snapshot));
         answer(waiting, head.revision);
     }

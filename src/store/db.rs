@@ -147,6 +147,19 @@ impl Db {
         FAMILIES.into_iter().map(bytes).collect()
     }
 
+    /// What stands under a prefix from a key on, newest state, for whoever reads it once: nothing is kept in the cache.
+    pub fn scan_once(
+        &self,
+        family: &ColumnFamily,
+        prefix: &[u8],
+        from: &[u8],
+        each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        scan_range(self.borrow_owner(), family, options, from, &after_prefix(prefix), each)
+    }
+
     /// The last key under a prefix, newest state.
     pub fn last_key(&self, family: &ColumnFamily, prefix: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         last_key(self.borrow_owner(), family, ReadOptions::default(), prefix)

@@ -7,7 +7,10 @@ use super::delegations::{DelegationsBy, Idempotency};
 use super::dictionary::Dictionary;
 use super::judge::judge;
 use super::overlay::Overlay;
-use super::{Change, Collector, Commit, Committed, Db, Error, LogPosition, NewDelegation, Snapshot, Store, load_state};
+use super::{
+    Change, Collector, Commit, Committed, Db, Error, InMemory, LogPosition, Memory, NewDelegation, Snapshot, Store,
+    load_state,
+};
 use crate::model::{
     AskedPermissions, Clause, Context, Delegation, DelegationChange, DelegationId, Limits, ObjectRef, Precondition,
     RelationName, Revision, Revoked, ScopeItem, SubjectRef, Suspension, Timestamp, TupleFilter, TypeName,
@@ -28,7 +31,7 @@ struct World {
 fn open(folder: &TempDir, clock: &Arc<AtomicI64>) -> Store {
     let clock = clock.clone();
     let now = Arc::new(move || at(clock.load(Ordering::Relaxed)));
-    Store::open(folder.path(), &Limits::default(), now, Collector::Off).unwrap()
+    Store::open(folder.path(), &Limits::default(), now, Collector::Off, InMemory::alone()).unwrap()
 }
 
 /// A store whose clock stands at 100.
@@ -166,12 +169,16 @@ fn by(snapshot: &Snapshot, by: DelegationsBy<'_>) -> Vec<u64> {
 }
 
 fn left(snapshot: &Snapshot, root: &str, now: i64) -> Vec<u64> {
+    left_to(snapshot, (root, "agent:bot"), now)
+}
+
+fn left_to(snapshot: &Snapshot, (root, delegate): (&str, &str), now: i64) -> Vec<u64> {
     let mut found = Vec::new();
     let each = |record: Arc<Delegation>| {
         found.push(record.number);
         ControlFlow::Continue(())
     };
-    snapshot.delegations_left(&object(root), at(now), each).unwrap();
+    snapshot.delegations_left(&object(root), &object(delegate), at(now), each).unwrap();
     found
 }
 
@@ -471,13 +478,115 @@ fn what_is_over_is_passed_by_and_an_end_is_exclusive() {
     assert_eq!(left(&now, "user:rita", 200), [1, 3, 4]);
     assert_eq!(left(&now, "user:rita", 300), [4]);
     assert_eq!(left(&now, "user:rita", 400), [0; 0]);
+    world.create(delegation(6, "user:rita", "group:triage#member"));
     let mut seen = 0;
-    now.delegations_left(&object("user:rita"), at(0), |_| {
-        seen += 1;
-        ControlFlow::Break(())
-    })
-    .unwrap();
+    world
+        .now()
+        .delegations_left(&object("user:rita"), &object("agent:bot"), at(0), |_| {
+            seen += 1;
+            ControlFlow::Break(())
+        })
+        .unwrap();
     assert_eq!(seen, 1);
+}
+
+#[test]
+fn what_was_given_to_other_objects_is_passed_by() {
+    let world = world();
+    for (id, delegate) in [(1, "agent:bot"), (2, "agent:bots"), (3, "group:triage#member"), (4, "agent:bo")] {
+        world.create(delegation(id, "user:rita", delegate));
+    }
+    world.create(delegation(5, "user:dana", "agent:bot"));
+    let now = world.now();
+    assert_eq!(left_to(&now, ("user:rita", "agent:bot"), 0), [1, 3]);
+    assert_eq!(left_to(&now, ("user:rita", "agent:bots"), 0), [2, 3]);
+    assert_eq!(left_to(&now, ("user:rita", "agent:b"), 0), [3]);
+    assert_eq!(left_to(&now, ("user:rita", "group:triage"), 0), [3]);
+    assert_eq!(left_to(&now, ("user:rit", "agent:bot"), 0), [0; 0]);
+}
+
+/// As format 1 had it: live ones by root alone, and no others.
+fn in_format_1(world: &World) {
+    let (db, families) = (world.store.db.borrow_owner(), world.store.db.families());
+    for index in [8_u8, 9] {
+        db.delete_range_cf(families.delegation_index, [index], [index + 1]).unwrap();
+    }
+    for record in world.now().delegations(0, usize::MAX).unwrap() {
+        let end = crate::store::keys::instant_key(record.expires_at);
+        let key = [&[6], record.root.to_string().as_bytes(), &[0], &end, &record.number.to_be_bytes()].concat();
+        if record.revoked.is_none() {
+            db.put_cf(families.delegation_index, key, []).unwrap();
+        }
+    }
+    db.put_cf(families.meta, crate::store::META_FORMAT, 1_u32.to_be_bytes()).unwrap();
+}
+
+#[test]
+fn a_folder_of_format_1_is_brought_up() {
+    let world = world();
+    for (id, delegate) in [(1, "agent:bot"), (2, "agent:other"), (3, "group:triage#member"), (4, "agent:bot")] {
+        world.create(Delegation { expires_at: at(300 + i64::from(id)), ..delegation(id, "user:rita", delegate) });
+    }
+    world.revoke(DelegationId([1; 16])).unwrap();
+    in_format_1(&world);
+    let world = world.reopened();
+    assert_eq!(left(&world.now(), "user:rita", 0), [4, 3]);
+    assert_eq!(left(&world.now(), "user:rita", 303), [4]);
+    world.verify();
+    // Once is enough, and what is made since stays.
+    world.create(delegation(5, "user:rita", "agent:bot"));
+    let world = world.reopened();
+    assert_eq!(left(&world.now(), "user:rita", 0), [4, 5, 3]);
+    world.verify();
+    let db = world.store.db.borrow_owner();
+    db.put_cf(world.store.db.families().meta, crate::store::META_FORMAT, 3_u32.to_be_bytes()).unwrap();
+    let World { folder, store, clock: _ } = world;
+    drop(store);
+    let outcome = Store::open(folder.path(), &Limits::default(), Arc::new(|| at(0)), Collector::Off, InMemory::alone());
+    assert!(matches!(outcome.err(), Some(Error::FormatNewer { found: 3, known: 2 })));
+}
+
+/// Kept in memory or not, and whatever is read beside it.
+#[test]
+fn what_is_kept_of_a_record_is_never_told_at_another_revision() {
+    let world = world();
+    let one = world.create(delegation(1, "user:rita", "agent:bot"));
+    let mut held: Vec<(Arc<Snapshot>, Arc<Delegation>)> = vec![(world.now(), one.clone())];
+    for step in 0..20 {
+        let (newest, record) = held.last().cloned().unwrap();
+        assert!(Arc::ptr_eq(
+            &newest.delegation(&one.id).unwrap().unwrap(),
+            &newest.delegation_by_number(one.number).unwrap().unwrap()
+        ));
+        let next = narrowed(&record, &["invoice:9"], 900 - step);
+        world.commit(Change::NarrowDelegation(Box::new(next.clone()))).unwrap();
+        held.push((world.now(), Arc::new(next)));
+        // The older ones are read before the newest, after it, and again.
+        for (snapshot, due) in held.iter().chain(held.iter().rev()).chain(&held) {
+            assert_eq!(snapshot.delegation(&one.id).unwrap().as_ref(), Some(due), "at {:?}", snapshot.revision());
+            assert_eq!(snapshot.delegation_by_number(1).unwrap().as_ref(), Some(due));
+        }
+    }
+    world.revoke(one.id).unwrap();
+    assert!(world.now().delegation(&one.id).unwrap().unwrap().revoked.is_some());
+    let later = world.create(delegation(2, "user:rita", "agent:bot"));
+    assert!(world.now().delegation(&later.id).unwrap().is_some());
+    for (snapshot, _) in &held {
+        assert_eq!(snapshot.delegation(&later.id).unwrap(), None);
+    }
+}
+
+#[test]
+fn without_memory_everything_is_read_and_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Arc::new(crate::store::Memory::of(0));
+    let in_memory = InMemory { memory, beside: None };
+    let store =
+        Store::open(folder.path(), &Limits::default(), Arc::new(|| at(100)), Collector::Off, in_memory).unwrap();
+    let world = World { folder, store, clock: Arc::default() };
+    let one = world.create(delegation(1, "user:rita", "agent:bot"));
+    let read = || world.now().delegation(&one.id).unwrap().unwrap();
+    assert!(read() == one && !Arc::ptr_eq(&read(), &read()));
 }
 
 #[test]
@@ -515,7 +624,7 @@ fn a_suspension_holds_until_it_is_ended() {
 fn a_group_sees_what_it_has_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let db = Arc::new(Db::open_at(folder.path()).unwrap());
-    let state = load_state(db.clone(), Arc::new(Dictionary::new(db))).unwrap();
+    let state = load_state(db.clone(), Arc::new(Dictionary::new(db, Arc::new(Memory::of(0))).unwrap())).unwrap();
     let mut overlay = Overlay::new(&state);
     let accept = |overlay: &mut Overlay<'_>, change: Change| {
         let verdict = judge(overlay, &commit(change), at(100)).unwrap();
@@ -661,7 +770,7 @@ fn numbers_that_are_no_short_decimals_are_written_again_as_the_same_bytes() {
 const PRINCIPALS: [&str; 5] = ["user:rita", "user:dana", "agent:bot", "agent:sub", "group:bots#member"];
 const ANCHORS: [&str; 4] = ["invoice:8", "invoice:9", "workspace:support", "org:acme"];
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
     records: Vec<Delegation>,
     suspended: BTreeMap<ObjectRef, Suspension>,
@@ -684,15 +793,21 @@ impl Model {
             let SubjectRef::Object(object) = delegate else { continue };
             assert_eq!(by(snapshot, DelegationsBy::Delegator(&object)), due(&|record| record.delegator == object));
             assert_eq!(by(snapshot, DelegationsBy::Root(&object)), due(&|record| record.root == object));
-            for now in [0, 400, 700, 1_000] {
+            for (now, to) in [0, 400, 700, 1_000].into_iter().zip(PRINCIPALS.into_iter().cycle().skip(text.len())) {
+                let Ok(to) = to.parse::<ObjectRef>() else { continue };
                 let is_left = |record: &Delegation| {
-                    record.root == object && record.revoked.is_none() && at(now) < record.expires_at
+                    let may_be = match &record.delegate {
+                        SubjectRef::Object(delegate) => *delegate == to,
+                        SubjectRef::Userset(..) | SubjectRef::Wildcard(_) => true,
+                    };
+                    may_be && record.root == object && record.revoked.is_none() && at(now) < record.expires_at
                 };
-                let mut found = left(snapshot, text, now);
+                let mut found = left_to(snapshot, (text, &to.to_string()), now);
                 found.sort_unstable();
-                assert_eq!(found, due(&is_left), "{text} at {now}");
+                assert_eq!(found, due(&is_left), "{text} to {to} at {now}");
             }
             assert_eq!(snapshot.suspension(&object).unwrap().as_ref(), self.suspended.get(&object));
+            assert_eq!(snapshot.is_suspended(&object).unwrap(), self.suspended.contains_key(&object));
         }
         for text in ANCHORS {
             let anchor = object(text);
@@ -712,6 +827,7 @@ proptest! {
     fn histories_end_in_what_they_say(steps in proptest::collection::vec(any::<(u8, u8, u8)>(), 1..40)) {
         let world = world();
         let mut model = Model::default();
+        let mut held = Vec::new();
         for (step, (what, a, b)) in steps.iter().enumerate() {
             let pick = |of: &[&'static str], by: u8| of[usize::from(by) % of.len()];
             let chosen = model.records.get(usize::from(*b) % model.records.len().max(1)).cloned();
@@ -769,7 +885,14 @@ proptest! {
                     model.suspended.remove(&object(principal));
                 }
             }
+            // Read once while it is the newest, and again at the end.
+            model.check(&world.now());
+            held.push((world.now(), model.clone()));
         }
+        for (snapshot, model) in &held {
+            model.check(snapshot);
+        }
+        drop(held);
         model.check(&world.now());
         world.verify();
         let world = world.reopened();

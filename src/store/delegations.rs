@@ -23,9 +23,12 @@ enum Index {
     Delegator = 3,
     Anchor = 4,
     Parent = 5,
-    /// By root, then by end; those that are not revoked only.
-    LiveRoot = 6,
     Idempotency = 7,
+    /// By root and delegate, which is an object, then by end; those that are not revoked only. (6 was the same by root
+    /// alone, until format 2.)
+    LiveObject = 8,
+    /// By root, then by end, those given to a userset: who is in it, no key tells.
+    LiveUserset = 9,
 }
 
 /// Which delegations are looked for.
@@ -130,11 +133,25 @@ pub(super) fn lasting_keys(record: &Delegation) -> BTreeSet<Vec<u8>> {
     prefixes.into_iter().map(|prefix| [prefix.as_slice(), &record_key(record.number)].concat()).collect()
 }
 
+/// The keys of format 1 in `delegation_index` of those that are not revoked.
+pub(super) const LIVE_BY_ROOT: [u8; 1] = [6];
+
 /// The key in `delegation_index` by which it is found while it lives; `None` once it is revoked.
 pub(super) fn live_key(record: &Delegation) -> Option<Vec<u8>> {
-    let prefix = texted(Index::LiveRoot, record.root.to_string().as_bytes());
+    let prefix = match &record.delegate {
+        SubjectRef::Object(delegate) => live_of_object(&record.root, delegate),
+        SubjectRef::Userset(..) | SubjectRef::Wildcard(_) => live_of_usersets(&record.root),
+    };
     let rest = [instant_key(record.expires_at).as_slice(), &record_key(record.number)].concat();
     record.revoked.is_none().then(|| [prefix, rest].concat())
+}
+
+fn live_of_object(root: &ObjectRef, delegate: &ObjectRef) -> Vec<u8> {
+    [texted(Index::LiveObject, root.to_string().as_bytes()), delegate.to_string().into_bytes(), vec![0]].concat()
+}
+
+fn live_of_usersets(root: &ObjectRef) -> Vec<u8> {
+    texted(Index::LiveUserset, root.to_string().as_bytes())
 }
 
 /// The number at the end of a key in `delegation_index`.
@@ -160,6 +177,9 @@ impl Idempotent {
 impl Snapshot {
     /// The delegation of this id.
     pub fn delegation(&self, id: &DelegationId) -> Result<Option<Arc<Delegation>>, Error> {
+        if let Some(kept) = self.records().of_id(id, self) {
+            return Ok(Some(kept));
+        }
         match self.get(self.families().delegation_index, &id_key(id))? {
             Some(number) => self.delegation_by_number(read_u64(&number, 0)?),
             None => Ok(None),
@@ -168,8 +188,10 @@ impl Snapshot {
 
     /// The delegation of this number.
     pub fn delegation_by_number(&self, number: u64) -> Result<Option<Arc<Delegation>>, Error> {
-        let record = self.get(self.families().delegation, &record_key(number))?;
-        record.map(|bytes| decode_record(&bytes).map(Arc::new)).transpose()
+        self.record(number, || {
+            let record = self.get(self.families().delegation, &record_key(number))?;
+            record.map(|bytes| Ok((decode_record(&bytes)?, bytes.len()))).transpose()
+        })
     }
 
     /// Delegations in order of creation, those after the number `after`, at most `max`. The last one's number goes on.
@@ -202,20 +224,29 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Delegations whose chain begins at `root` and that, by themselves, are neither revoked nor over at `now`, until
-    /// `each` breaks; the earliest end first. What is over long since costs nothing.
+    /// Delegations whose chain begins at `root`, that were given to `delegate` or to any userset, and that, by themselves,
+    /// are neither revoked nor over at `now`, until `each` breaks; of either kind the earliest end first. What is over
+    /// long since costs nothing, nor what was given to other objects.
     pub fn delegations_left(
         &self,
         root: &ObjectRef,
+        delegate: &ObjectRef,
         now: Timestamp,
         mut each: impl FnMut(Arc<Delegation>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let prefix = texted(Index::LiveRoot, root.to_string().as_bytes());
-        // An end is exclusive: what ends now is over.
-        let from = [prefix.as_slice(), &after_prefix(&instant_key(now))].concat();
-        self.range(self.families().delegation_index, &from, &after_prefix(&prefix), |key, _| {
-            Ok(each(self.indexed(key)?))
-        })
+        let mut going_on = ControlFlow::Continue(());
+        for prefix in [live_of_object(root, delegate), live_of_usersets(root)] {
+            if going_on.is_break() {
+                break;
+            }
+            // An end is exclusive: what ends now is over.
+            let from = [prefix.as_slice(), &after_prefix(&instant_key(now))].concat();
+            self.range(self.families().delegation_index, &from, &after_prefix(&prefix), |key, _| {
+                going_on = each(self.indexed(key)?);
+                Ok(going_on)
+            })?;
+        }
+        Ok(())
     }
 
     /// Every userset that anything was ever delegated to, each once, in the order of its text.
@@ -257,15 +288,9 @@ impl Snapshot {
         value.map(|bytes| Idempotent::decode(&bytes)).transpose()
     }
 
-    /// Whether anybody is suspended. Costs nothing.
-    #[must_use]
-    pub fn any_suspensions(&self) -> bool {
-        self.suspension_count() > 0
-    }
-
     /// The principal's suspension, if it is suspended.
     pub fn suspension(&self, principal: &ObjectRef) -> Result<Option<Suspension>, Error> {
-        if !self.any_suspensions() {
+        if !self.is_suspended(principal)? {
             return Ok(None);
         }
         let record = self.get(self.families().suspension, &suspension_key(principal))?;

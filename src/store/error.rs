@@ -75,6 +75,10 @@ pub enum Error {
     #[error("the write's outcome is unknown: {0}")]
     OutcomeUnknown(String),
 
+    /// Who asked for it wanted it only from memory.
+    #[error("not in memory")]
+    NotInMemory,
+
     // --- an operator ---
     /// Another process, or this one, has the folder open.
     #[error("the data folder `{0}` is in use by another process or engine")]

@@ -77,9 +77,18 @@ impl<'o, 's> Parents<'o, 's> {
     /// A changed row that makes its object an ancestor of itself.
     pub fn closing(&mut self) -> Result<Option<RowKey>, Error> {
         let added: Vec<RowKey> = self.changed.iter().filter(|(_, is_there)| **is_there).map(|(key, _)| *key).collect();
+        let mut are_parents: HashMap<TypeNum, bool> = HashMap::new();
+        for key in &added {
+            are_parents.insert(self.overlay.names().member(key.subject.member)?.of, true);
+        }
         for key in added {
             let of = self.overlay.names().member(key.relation)?.of;
             if !self.relations.get(&of).is_some_and(|relations| relations.contains(&key.relation)) {
+                continue;
+            }
+            // Whoever is on a cycle is somebody's parent, so a type of which nobody is need not be climbed from.
+            let is_parent = *are_parents.entry(of).or_insert_with(|| self.names_parents(of));
+            if !is_parent {
                 continue;
             }
             // Without the changed rows there is no cycle: each has one of them, and is met from its object.
@@ -89,6 +98,15 @@ impl<'o, 's> Parents<'o, 's> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a row, committed or of the group, names an object of the type as a parent.
+    fn names_parents(&self, of: TypeNum) -> bool {
+        let Some(subject) = self.overlay.names().itself(of) else { return false };
+        let count = |relation: MemberNum| {
+            self.overlay.count(&FormKey { relation, kind: SubjectKind::Plain, subject, caveat: 0, expires: false })
+        };
+        self.relations.values().flatten().any(|relation| count(*relation) > 0)
     }
 
     /// Whether an object is the root, or beneath it.

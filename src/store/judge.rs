@@ -10,9 +10,9 @@ use super::judge_delegation::{
     NewDelegation, judge_import, judge_narrowing, judge_reinstatement, judge_revocation, judge_revocation_of_all,
     judge_suspension,
 };
-use super::keys::{ROW_KEY_BYTES, RowKey, SubjectKey, after_prefix, expiring_row, expiry_prefix};
+use super::keys::{ROW_KEY_BYTES, RowKey, SubjectKey, after_prefix, expiring_row, expiry_prefix, read_u32};
 use super::names::Names;
-use super::overlay::{FormKey, Overlay};
+use super::overlay::{FormKey, IdOf, Overlay};
 use super::row::{RowCaveat, RowValue};
 use super::scan::{RowScan, Within, forward_prefix};
 use super::snapshot::Direction;
@@ -284,9 +284,11 @@ fn refuse_parent_cycles(
     let mut changed = BTreeMap::new();
     for row in rows {
         match row {
-            LogEntry::Put { key, .. } => changed.insert(*key, true),
-            LogEntry::Remove { key, .. } => changed.insert(*key, false),
-            LogEntry::Mark { .. }
+            LogEntry::Put { key, .. } if parents.contains(&key.relation) => changed.insert(*key, true),
+            LogEntry::Remove { key, .. } if parents.contains(&key.relation) => changed.insert(*key, false),
+            LogEntry::Put { .. }
+            | LogEntry::Remove { .. }
+            | LogEntry::Mark { .. }
             | LogEntry::Expire { .. }
             | LogEntry::Id { .. }
             | LogEntry::Name(_)
@@ -296,7 +298,7 @@ fn refuse_parent_cycles(
             | LogEntry::Reinstated { .. } => None,
         };
     }
-    if !changed.keys().any(|key| parents.contains(&key.relation)) {
+    if changed.is_empty() {
         return Ok(());
     }
     let Some(closing) = Parents::new(overlay, parents, changed)?.closing()? else { return Ok(()) };
@@ -670,6 +672,9 @@ pub(super) fn each_row(
             break;
         }
     }
+    if direction == Direction::Forward && names_new_object(overlay, prefix)? {
+        return Ok(());
+    }
     let family = match direction {
         Direction::Forward => overlay.families().fwd,
         Direction::Reverse => overlay.families().rev,
@@ -681,6 +686,15 @@ pub(super) fn each_row(
         };
         if overlay.rows().contains_key(&key) { Ok(ControlFlow::Continue(())) } else { each(key) }
     })
+}
+
+/// Whether the start of a forward key is of an object that no committed row is of.
+fn names_new_object(overlay: &Overlay<'_>, prefix: &[u8]) -> Result<bool, Error> {
+    if prefix.len() < forward_prefix(MemberNum(0), Some(ObjectNum(0))).len() {
+        return Ok(false);
+    }
+    let of = overlay.names().member(MemberNum(read_u32(prefix, 0)?))?.of;
+    Ok(overlay.is_new(of, ObjectNum(read_u32(prefix, 4)?)))
 }
 
 /// Gives numbers to ids that have none, for one request.
@@ -709,7 +723,7 @@ impl Numbering<'_, '_> {
         if let Some(number) = self.overlay.number(of, id)? {
             return Ok(number);
         }
-        if let Some(number) = self.new.get(&(of, id.clone())) {
+        if let Some(number) = self.new.get(&IdOf(of, id)) {
             return Ok(*number);
         }
         let next = self.next.get(&of).copied().unwrap_or_else(|| self.overlay.next_number(of));
@@ -792,7 +806,7 @@ pub fn tuple_key(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Db, Dictionary, load_state, overlay::State, snapshot::Snapshot};
+    use crate::store::{Db, Dictionary, Memory, load_state, overlay::State, snapshot::Snapshot};
     use std::collections::BTreeSet;
 
     const NODES: usize = 12;
@@ -808,7 +822,8 @@ mod tests {
         fn new() -> World {
             let folder = tempfile::tempdir().unwrap();
             let db = Arc::new(Db::open_at(folder.path()).unwrap());
-            let state = load_state(db.clone(), Arc::new(Dictionary::new(db))).unwrap();
+            let state =
+                load_state(db.clone(), Arc::new(Dictionary::new(db, Arc::new(Memory::of(0))).unwrap())).unwrap();
             let mut world = World { state, parents: Arc::default(), _folder: folder };
             let names = |names: &[&str]| names.iter().map(|name| RelationName::new(*name).unwrap()).collect();
             let node = TypeName::new("node").unwrap();
@@ -1104,7 +1119,7 @@ mod tests {
         let mut world = World::new();
         let touch = |text: &str| TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(text) };
         world.commit(Change::Tuples(["node:n1#up@node:n0", "node:n1#viewer@user:u0"].map(touch).to_vec()));
-        let snapshot = Snapshot::pin(world.state.db.clone(), &world.state.head, 0);
+        let snapshot = Snapshot::pin(world.state.db.clone(), &world.state.head, Default::default(), Default::default());
         world.commit(Change::Tuples(["node:n2#up@node:n1", "node:n1#viewer@user:u1"].map(touch).to_vec()));
         let remove = TupleUpdate { kind: UpdateKind::Delete, ..touch("node:n1#viewer@user:u0") };
         world.commit(Change::Tuples(vec![remove]));

@@ -8,8 +8,10 @@
 //! delegation        number u64                                                     → record
 //! delegation_index  kind u8 · text · 0x00 · number u64                             → nothing
 //!                     by root, delegate, delegator, anchor, parent
-//!                   kind u8 · root · 0x00 · end (instant u64 · nanos u32) · number u64 → nothing
-//!                     of those that are not revoked
+//!                   kind u8 · root · 0x00 · delegate · 0x00 · end (instant u64 · nanos u32) · number u64 → nothing
+//!                     of those that are not revoked and given to an object
+//!                   kind u8 · root · 0x00 · end · number u64                       → nothing
+//!                     of those that are not revoked and given to a userset
 //!                   kind u8 · id · 0x00                                            → number u64
 //!                   kind u8 · idempotency key · 0x00         → number u64 · digest of the request 32 bytes · instant
 //! suspension        principal as text                                              → record

@@ -11,6 +11,10 @@ mod db;
 mod snapshot;
 mod log_reader;
 mod listeners;
+mod stamps;
+mod memory;
+mod suspended;
+mod records;
 mod dictionary;
 mod scan;
 mod delegations;
@@ -22,12 +26,15 @@ mod hierarchy;
 mod judge_delegation;
 mod committer;
 mod high_water;
+mod formats;
 mod verify;
 #[cfg(test)]
 mod delegation_tests;
+#[cfg(test)]
+mod dictionary_tests;
 
 pub use changelog::LogEntry;
-pub use committer::{Committed, Now, Tally};
+pub use committer::{Beside, Committed, Now, Tally};
 pub use delegations::{DelegationsBy, Idempotency, Idempotent};
 pub use dictionary::Dictionary;
 pub use error::{Error, FormCount};
@@ -36,10 +43,12 @@ pub use judge_delegation::NewDelegation;
 pub use keys::{ROW_KEY_BYTES, RowKey, SubjectKey};
 pub use listeners::{Listener, Listening};
 pub use log_reader::LogPosition;
+pub use memory::Memory;
 pub use names::Names;
 pub use row::{RowCaveat, RowValue};
 pub use scan::{Fit, RowScan, Within, forward_prefix};
 pub use snapshot::{Direction, Snapshot};
+pub use stamps::{Stamp, Stamps};
 pub use verify::Verified;
 
 use crate::model::{
@@ -53,6 +62,7 @@ use hashbrown::HashMap;
 use high_water::HighWater;
 use listeners::Listeners;
 use overlay::{Bounds, FormKey, Head, Overlay, State};
+use records::Records;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -61,9 +71,10 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use suspended::Suspended;
 
 /// The format of the data folder that this build writes. Raised when bytes change their meaning.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const META_FORMAT: &[u8] = b"format";
 const META_DATABASE: &[u8] = b"database";
@@ -74,6 +85,8 @@ struct Shared {
     published: ArcSwap<Snapshot>,
     recent: Mutex<VecDeque<(Instant, Arc<Snapshot>)>>,
     names: ArcSwap<Names>,
+    stamps: Arc<Stamps>,
+    records: Arc<Records>,
     stopped: AtomicBool,
     listeners: Listeners,
     snapshots_max: usize,
@@ -119,6 +132,22 @@ pub enum Collector {
     Off,
 }
 
+/// What is held in memory of an open data folder, beside what RocksDB keeps.
+#[derive(Clone)]
+pub struct InMemory {
+    pub memory: Arc<Memory>,
+    /// Who is told of each group's rows.
+    pub beside: Option<Arc<dyn Beside>>,
+}
+
+impl InMemory {
+    /// As much as there is, and nobody is told.
+    #[must_use]
+    pub fn alone() -> InMemory {
+        InMemory { memory: Arc::new(Memory::of(u64::MAX)), beside: None }
+    }
+}
+
 /// An open data folder.
 pub struct Store {
     shared: Arc<Shared>,
@@ -138,22 +167,38 @@ const LOOKED_FOR_MAX: usize = 3;
 impl Store {
     /// Opens the folder, making it when it is not there. Refused when another has it open, when its format is from
     /// the future, or when it lacks what was acknowledged once.
-    pub fn open(folder: &Path, limits: &Limits, now: Now, collector: Collector) -> Result<Store, Error> {
+    pub fn open(
+        folder: &Path,
+        limits: &Limits,
+        now: Now,
+        collector: Collector,
+        in_memory: InMemory,
+    ) -> Result<Store, Error> {
+        let InMemory { memory, beside } = in_memory;
         std::fs::create_dir_all(folder)?;
         let db = Arc::new(Db::open_at(folder)?);
-        check_format(&db)?;
+        formats::check_format(&db)?;
         let (database, incarnation) = identify(&db)?;
-        let dictionary = Arc::new(Dictionary::new(db.clone()));
+        let dictionary = Arc::new(Dictionary::new(db.clone(), memory.clone())?);
         let bounds = Bounds::of(limits);
         let state = State { bounds, ..load_state(db.clone(), dictionary.clone())? };
         check_high_water(&db, folder, state.head)?;
 
+        dictionary.load()?;
         let head = state.head;
-        let snapshot = Arc::new(Snapshot::pin(db.clone(), &head, state.suspension_count));
+        let stamps = Arc::new(Stamps::default());
+        if let Some(beside) = &beside {
+            beside.opened(state.names.member_count());
+        }
+        let records = Arc::new(Records::within(&memory));
+        let snapshot =
+            Arc::new(Snapshot::pin(db.clone(), &head, state.suspended.clone(), (stamps.clone(), records.clone())));
         let shared = Arc::new(Shared {
             published: ArcSwap::new(snapshot.clone()),
             recent: Mutex::new(VecDeque::from([(Instant::now(), snapshot)])),
             names: ArcSwap::new(state.names.clone()),
+            stamps,
+            records,
             stopped: AtomicBool::new(false),
             listeners: Listeners::default(),
             snapshots_max: limits.snapshots_max.max(1),
@@ -163,6 +208,7 @@ impl Store {
         let committer = Committer {
             state,
             shared: shared.clone(),
+            beside,
             queue: receiver,
             now: now.clone(),
             folder: folder.to_owned(),
@@ -342,23 +388,13 @@ impl Store {
                 tracing::error!("the committer had panicked");
             }
         }
+        self.dictionary.close();
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-fn check_format(db: &Db) -> Result<(), Error> {
-    let meta = db.families().meta;
-    match db.get(meta, META_FORMAT)? {
-        None => Ok(db.borrow_owner().put_cf(meta, META_FORMAT, FORMAT.to_be_bytes())?),
-        Some(bytes) => match keys::read_u32(&bytes, 0)? {
-            found if found > FORMAT => Err(Error::FormatNewer { found, known: FORMAT }),
-            _ => Ok(()),
-        },
     }
 }
 
@@ -414,14 +450,14 @@ fn load_state(db: Arc<Db>, dictionary: Arc<Dictionary>) -> Result<State, Error> 
     }
     let last = db.last_key(db.families().delegation, &[])?;
     let next_delegation = last.map_or(Ok(1), |key| keys::read_u64(&key, 0).map(|last| last.saturating_add(1)))?;
-    let mut suspension_count = 0;
-    db.scan(db.families().suspension, &[], |_, _| {
-        suspension_count += 1;
+    let mut suspended = Suspended::default();
+    db.scan(db.families().suspension, &[], |_, record| {
+        suspended.add(delegations::decode_suspension(record)?.principal);
         Ok(ControlFlow::Continue(()))
     })?;
     let names = Arc::new(names);
     let bounds = Bounds::of(&Limits::default());
-    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head, bounds })
+    Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspended, head, bounds })
 }
 
 fn check_high_water(db: &Db, folder: &Path, head: Head) -> Result<(), Error> {

@@ -15,12 +15,13 @@ use super::keys::{RowKey, after_prefix, expiry_key, log_key, numbered, read_u64}
 use super::names::{Names, NewName};
 use super::row::RowValue;
 use super::snapshot::Snapshot;
+use super::suspended::Suspended;
 use crate::model::{
     Delegation, DelegationId, Limits, MemberNum, ObjectId, ObjectNum, ObjectRef, Revision, SubjectKind, Suspension,
     Timestamp, TypeNum,
 };
 use aws_lc_rs::digest::{Context, SHA256};
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use rocksdb::{ColumnFamily, WriteBatch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -118,8 +119,7 @@ pub struct State {
     pub next_numbers: HashMap<TypeNum, u32>,
     /// The number of the next delegation.
     pub next_delegation: u64,
-    /// Principals suspended.
-    pub suspension_count: u64,
+    pub suspended: Suspended,
     pub head: Head,
     pub bounds: Bounds,
 }
@@ -159,8 +159,18 @@ impl State {
             ..Head::EMPTY
         };
         let (next_numbers, next_delegation) = (HashMap::new(), 0);
-        let suspension_count = snapshot.suspension_count();
-        Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspension_count, head, bounds })
+        let suspended = snapshot.suspended().clone();
+        Ok(State { db, dictionary, names, counters, next_numbers, next_delegation, suspended, head, bounds })
+    }
+}
+
+/// An id of a type, to be looked up without a copy of it.
+#[derive(Hash)]
+pub(super) struct IdOf<'i>(pub(super) TypeNum, pub(super) &'i ObjectId);
+
+impl Equivalent<(TypeNum, ObjectId)> for IdOf<'_> {
+    fn equivalent(&self, (of, id): &(TypeNum, ObjectId)) -> bool {
+        self.0 == *of && self.1 == id
     }
 }
 
@@ -194,13 +204,22 @@ pub struct Overlay<'a> {
 /// A finished group: the bytes to write and what becomes of the state once they are down.
 pub struct Sealed {
     pub batch: WriteBatch,
+    /// The rows that are there, or not, after it.
+    pub rows: BTreeMap<RowKey, Option<RowValue>>,
+    /// Of each delegation that it changes.
+    pub delegations: Vec<DelegationId>,
     head: Head,
     names: Option<Names>,
     counters: HashMap<FormKey, u64>,
     next_numbers: HashMap<TypeNum, u32>,
     next_delegation: u64,
     suspension_count: u64,
+    suspensions: BTreeMap<ObjectRef, Option<Suspension>>,
+    entries: Vec<LogEntry>,
 }
+
+/// About what an entry comes to in the batch, over all families.
+const BATCH_BYTES_AN_ENTRY: usize = 128;
 
 pub(super) const HEAD: &[u8] = b"head";
 pub(super) const NAME_PREFIX: &[u8] = b"name/";
@@ -231,7 +250,7 @@ impl<'a> Overlay<'a> {
             idempotent: BTreeMap::new(),
             next_delegation: state.next_delegation,
             suspensions: BTreeMap::new(),
-            suspension_count: state.suspension_count,
+            suspension_count: state.suspended.count(),
             at: state.head.at,
             entries: Vec::new(),
         }
@@ -305,10 +324,24 @@ impl<'a> Overlay<'a> {
 
     /// The number of an id, if it has one.
     pub fn number(&self, of: TypeNum, id: &ObjectId) -> Result<Option<ObjectNum>, Error> {
-        match self.ids.get(&(of, id.clone())) {
+        match self.ids.get(&IdOf(of, id)) {
             Some(number) => Ok(Some(*number)),
             None => self.state.dictionary.number(of, id.as_str()),
         }
+    }
+
+    /// Whether no committed row can name the number, because it was not given yet.
+    #[must_use]
+    pub fn is_new(&self, of: TypeNum, number: ObjectNum) -> bool {
+        // At a snapshot it is not known which were.
+        self.snapshot.is_none() && self.state.next_numbers.get(&of).is_none_or(|next| number.0 >= *next)
+    }
+
+    fn is_new_row(&self, key: &RowKey) -> Result<bool, Error> {
+        let names = self.names();
+        Ok(self.is_new(names.member(key.relation)?.of, key.object)
+            || (key.subject.kind != SubjectKind::Wildcard
+                && self.is_new(names.member(key.subject.member)?.of, key.subject.object)))
     }
 
     /// The next number of a type that is free.
@@ -322,6 +355,9 @@ impl<'a> Overlay<'a> {
     pub fn row(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
         if let Some(value) = self.rows.get(key) {
             return Ok(value.clone());
+        }
+        if self.is_new_row(key)? {
+            return Ok(None);
         }
         let found = self.get(self.families().fwd, &key.forward())?;
         found.map(|bytes| RowValue::decode(&bytes)).transpose()
@@ -479,18 +515,20 @@ impl<'a> Overlay<'a> {
     /// The whole group as one batch.
     pub fn seal(self) -> Result<Sealed, Error> {
         let families = self.families();
-        let mut batch = WriteBatch::default();
+        let mut batch = WriteBatch::with_capacity_bytes(BATCH_BYTES_AN_ENTRY * self.entries.len());
+        // Family by family, each in the order of its keys: neighbours stand near each other in memory too.
         for (key, value) in &self.rows {
             match value {
-                Some(value) => {
-                    let value = value.encode();
-                    batch.put_cf(families.fwd, key.forward(), &value);
-                    batch.put_cf(families.rev, key.reverse(), &value);
-                }
-                None => {
-                    batch.delete_cf(families.fwd, key.forward());
-                    batch.delete_cf(families.rev, key.reverse());
-                }
+                Some(value) => batch.put_cf(families.fwd, key.forward(), value.encode()),
+                None => batch.delete_cf(families.fwd, key.forward()),
+            }
+        }
+        let mut reverse: Vec<_> = self.rows.iter().map(|(key, value)| (key.reverse(), value)).collect();
+        reverse.sort_unstable_by_key(|(key, _)| *key);
+        for (key, value) in reverse {
+            match value {
+                Some(value) => batch.put_cf(families.rev, key, value.encode()),
+                None => batch.delete_cf(families.rev, key),
             }
         }
         for (key, is_there) in &self.ends {
@@ -500,9 +538,14 @@ impl<'a> Overlay<'a> {
                 batch.delete_cf(families.expiry, key);
             }
         }
-        for ((of, id), number) in &self.ids {
-            batch.put_cf(families.dict, numbered(of.0, id.as_str().as_bytes()), number.0.to_be_bytes());
-            batch.put_cf(families.undict, numbered(of.0, &number.0.to_be_bytes()), id.as_str());
+        let mut ids: Vec<_> = self.ids.iter().map(|((of, id), number)| (*of, id.as_str(), *number)).collect();
+        ids.sort_unstable_by_key(|(of, id, _)| (*of, *id));
+        for (of, id, number) in &ids {
+            batch.put_cf(families.dict, numbered(of.0, id.as_bytes()), number.0.to_be_bytes());
+        }
+        ids.sort_unstable_by_key(|(of, _, number)| (*of, *number));
+        for (of, id, number) in &ids {
+            batch.put_cf(families.undict, numbered(of.0, &number.0.to_be_bytes()), id);
         }
         for (form, count) in &self.counters {
             batch.put_cf(families.meta, prefixed(COUNT_PREFIX, &form.encode()), count.to_be_bytes());
@@ -513,9 +556,11 @@ impl<'a> Overlay<'a> {
         self.seal_delegations(&mut batch)?;
         let mut hash = Context::new(&SHA256);
         hash.update(&self.state.head.seal);
+        let mut bytes = Vec::new();
         for (n, entry) in self.entries.iter().enumerate() {
             let n = u32::try_from(n).map_err(|_| Error::Corrupt("a revision of 2^32 entries".to_owned()))?;
-            let bytes = entry.encode()?;
+            bytes.clear();
+            entry.encode_into(&mut bytes)?;
             hash.update(&n.to_be_bytes());
             hash.update(&(bytes.len() as u64).to_be_bytes());
             hash.update(&bytes);
@@ -532,12 +577,16 @@ impl<'a> Overlay<'a> {
         batch.put_cf(families.meta, HEAD, head.encode());
         Ok(Sealed {
             batch,
+            delegations: self.delegations.values().map(|record| record.id).collect(),
+            rows: self.rows,
             head,
             names: self.names,
             counters: self.counters,
             next_numbers: self.next_numbers,
             next_delegation: self.next_delegation,
             suspension_count: self.suspension_count,
+            suspensions: self.suspensions,
+            entries: self.entries,
         })
     }
 
@@ -574,11 +623,12 @@ impl<'a> Overlay<'a> {
 impl Sealed {
     /// After the batch is down: the state moves on. Returns whether names were added.
     pub fn settle(self, state: &mut State) -> bool {
+        state.dictionary.add(self.entries.iter().filter_map(LogEntry::as_id));
         state.head = self.head;
         state.counters.extend(self.counters);
         state.next_numbers.extend(self.next_numbers);
         state.next_delegation = self.next_delegation;
-        state.suspension_count = self.suspension_count;
+        state.suspended.settle(self.suspensions, self.suspension_count);
         let named = self.names.is_some();
         if let Some(names) = self.names {
             state.names = Arc::new(names);

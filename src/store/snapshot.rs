@@ -4,7 +4,10 @@ use super::db::{Db, Families, last_key, scan_range};
 use super::error::Error;
 use super::keys::{ROW_KEY_BYTES, RowKey, after_prefix, read_u32};
 use super::overlay::Head;
+use super::records::Records;
 use super::row::RowValue;
+use super::stamps::Stamps;
+use super::suspended::Suspended;
 use crate::model::{ObjectNum, Revision, Timestamp, TypeNum};
 use rocksdb::{ColumnFamily, DBPinnableSlice, ReadOptions, Snapshot as RocksSnapshot};
 use self_cell::self_cell;
@@ -30,7 +33,9 @@ pub struct Snapshot {
     revision: Revision,
     schema_revision: Revision,
     committed_at: Timestamp,
-    suspension_count: u64,
+    suspended: Suspended,
+    stamps: Arc<Stamps>,
+    records: Arc<Records>,
     pinned: PinnedDb,
 }
 
@@ -49,7 +54,12 @@ pub enum Direction {
 
 impl Snapshot {
     /// Pins what the database holds now, which the caller knows to be this.
-    pub(super) fn pin(db: Arc<Db>, head: &Head, suspension_count: u64) -> Snapshot {
+    pub(super) fn pin(
+        db: Arc<Db>,
+        head: &Head,
+        suspended: Suspended,
+        (stamps, records): (Arc<Stamps>, Arc<Records>),
+    ) -> Snapshot {
         let pinned = PinnedDb::new(db, |db| {
             let snapshot = db.borrow_owner().snapshot();
             let mut read = ReadOptions::default();
@@ -60,7 +70,9 @@ impl Snapshot {
             revision: head.revision,
             schema_revision: head.schema_revision,
             committed_at: head.at,
-            suspension_count,
+            suspended,
+            stamps,
+            records,
             pinned,
         }
     }
@@ -77,15 +89,26 @@ impl Snapshot {
         self.schema_revision
     }
 
+    /// What commits have touched, up to now.
+    #[must_use]
+    pub fn stamps(&self) -> &Stamps {
+        &self.stamps
+    }
+
     /// The clock reading of the commit.
     #[must_use]
     pub fn committed_at(&self) -> Timestamp {
         self.committed_at
     }
 
-    /// How many principals are suspended.
-    pub(super) fn suspension_count(&self) -> u64 {
-        self.suspension_count
+    /// Who is suspended.
+    pub(super) fn suspended(&self) -> &Suspended {
+        &self.suspended
+    }
+
+    /// Records that were read before.
+    pub(super) fn records(&self) -> &Records {
+        &self.records
     }
 
     fn db(&self) -> &Db {

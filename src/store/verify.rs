@@ -5,6 +5,7 @@ use super::db::{Db, scan_range};
 use super::dictionary::Dictionary;
 use super::error::Error;
 use super::keys::{read_u32, read_u64};
+use super::memory::Memory;
 use super::overlay::{Overlay, State};
 use super::{Store, load_state};
 use crate::model::Revision;
@@ -28,7 +29,7 @@ impl Store {
     pub fn verify(&self, scratch: &Path) -> Result<Verified, Error> {
         std::fs::create_dir_all(scratch)?;
         let db = Arc::new(Db::open_at(scratch)?);
-        let dictionary = Arc::new(Dictionary::new(db.clone()));
+        let dictionary = Arc::new(Dictionary::new(db.clone(), Arc::new(Memory::of(0)))?);
         let mut state = load_state(db.clone(), dictionary)?;
         let mut log_entries = 0;
         let mut pending: Vec<LogEntry> = Vec::new();

@@ -16,7 +16,7 @@ use super::residue::Residue;
 use super::trail::{Trail, TrailStep};
 use crate::graph::{RowKey, RowValue, Rows, SubjectKey, View};
 use crate::model::{Context, MemberNum, Membership, ObjectNum, SubjectKind, Timestamp};
-use crate::schema::{MemberPlan, Plan, PlanExpr, Quantifier, RelationPlan, Targets};
+use crate::schema::{Climb, MemberPlan, Plan, PlanExpr, Quantifier, RelationPlan, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeSet;
@@ -67,6 +67,8 @@ pub fn check(
         table: None,
         asks: Asks::Node,
         subtracted: 0,
+        climbs: !noting,
+        is_asked_again: false,
     };
     let membership = walk.solve(asked.node)?;
     let (trail, missing) = match membership {
@@ -213,6 +215,8 @@ impl Asker {
             table: None,
             asks: Asks::Node,
             subtracted: 0,
+            climbs: true,
+            is_asked_again: true,
         };
         let done = work(&mut walk)?;
         self.memo = walk.memo;
@@ -221,7 +225,7 @@ impl Asker {
 }
 
 /// Why a descent ended without an answer.
-enum Stop {
+pub(super) enum Stop {
     /// Too much was forgotten: to be done again by worklist.
     Thrashing,
     Failed(Error),
@@ -233,12 +237,12 @@ impl<E: Into<Error>> From<E> for Stop {
     }
 }
 
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     plan: &'a Plan,
-    view: &'a View,
-    subject: SubjectKey,
-    budget: &'a mut Budget,
-    memo: Memo,
+    pub(super) view: &'a View,
+    pub(super) subject: SubjectKey,
+    pub(super) budget: &'a mut Budget,
+    pub(super) memo: Memo,
     trail: Trail,
     conditions: Conditions<'a>,
     /// Noted only once a conditional answer is found.
@@ -249,6 +253,10 @@ struct Walk<'a> {
     asks: Asks,
     /// How many right operands of `-` are being evaluated. What they ask is below this component, so it is final.
     subtracted: usize,
+    /// Whether what only asks for a way may be climbed.
+    pub(super) climbs: bool,
+    /// Whether further questions follow under the same memo.
+    is_asked_again: bool,
 }
 
 /// What a walk was asked for, and so who stands above a node that is asked now.
@@ -275,7 +283,7 @@ struct Cell {
     queued: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Depth first; by worklist if that forgets too much.
     fn solve(&mut self, root: Node) -> Result<Membership, Error> {
         match self.ask(root) {
@@ -323,6 +331,15 @@ impl Walk<'_> {
             return Err(Stop::Thrashing);
         }
         self.budget.spend(1)?;
+        if let Some(climb) = self.climb_of(node)
+            && !climb.has_others()
+            && let Some(value) = self.climb(climb, node, false)?
+        {
+            if self.keeps_ways() {
+                self.memo.learn(node, value);
+            }
+            return Ok(value);
+        }
         self.memo.open(node);
         let mark = self.trail.mark();
         let room = self.budget.enter()?;
@@ -433,7 +450,7 @@ impl Walk<'_> {
     }
 
     /// What a row is worth: its caveat's value under what is stored with it and the request's context.
-    fn condition(&mut self, key: RowKey, value: &RowValue) -> Result<Membership, Error> {
+    pub(super) fn condition(&mut self, key: RowKey, value: &RowValue) -> Result<Membership, Error> {
         self.valid_until = match (self.valid_until, value.expires_at) {
             (Some(known), Some(end)) => Some(known.min(end)),
             (known, end) => known.or(end),
@@ -444,7 +461,23 @@ impl Walk<'_> {
         }
     }
 
+    /// What a node asks for, if it may be climbed: a path is not told by it, nor what a conditional answer hangs on.
+    fn climb_of(&self, node: Node) -> Option<&'a Climb> {
+        if self.climbs && !self.reasons.is_on() { self.plan.climb(node.member) } else { None }
+    }
+
+    /// Whether what a climb passes is kept: others may ask for it.
+    pub(super) fn keeps_ways(&self) -> bool {
+        self.table.is_none() && (self.is_asked_again || self.memo.is_open())
+    }
+
     fn member(&mut self, node: Node) -> Result<Membership, Stop> {
+        if let Some(climb) = self.climb_of(node)
+            && (climb.has_others() || self.table.is_some())
+            && let Some(value) = self.climb(climb, node, true)?
+        {
+            return Ok(value);
+        }
         match self.plan.member(node.member) {
             Some(MemberPlan::Relation(relation)) => self.relation(relation, node),
             Some(MemberPlan::Permission(expr)) => self.expr(expr, node),
@@ -497,7 +530,7 @@ impl Walk<'_> {
 
     /// Kleene's three values over the expression: union is max, intersection min, exclusion `min(base, not b)`.
     /// Recursion is bounded by the depth the schema's parser allows.
-    fn expr(&mut self, expr: &PlanExpr, here: Node) -> Result<Membership, Stop> {
+    pub(super) fn expr(&mut self, expr: &PlanExpr, here: Node) -> Result<Membership, Stop> {
         let mark = self.reasons.mark();
         let value = self.combine(expr, here)?;
         let joined = match expr {

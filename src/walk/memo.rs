@@ -73,6 +73,22 @@ impl Memo {
         }
     }
 
+    /// Takes a final answer that was found beside the nodes that are open, if the node has none and is not open itself.
+    pub(super) fn learn(&mut self, node: Node, value: Membership) {
+        self.entries.entry(node).or_insert(Entry::Final(value));
+    }
+
+    /// Whether the node opened last leans on one above it by now.
+    pub(super) fn leans_above(&self) -> bool {
+        let depth = self.frames.len().saturating_sub(1);
+        self.frames.last().is_some_and(|frame| (frame.low as usize) < depth)
+    }
+
+    /// Whether nodes are open.
+    pub(super) fn is_open(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
     fn lean(&mut self, low: u32) {
         if let Some(frame) = self.frames.last_mut() {
             frame.low = frame.low.min(low);

@@ -5,6 +5,7 @@
 //! by who asks.
 
 mod check;
+mod climb;
 mod budget;
 mod memo;
 mod trail;

@@ -133,6 +133,11 @@ impl Reasons {
         std::mem::replace(&mut self.on, on)
     }
 
+    /// Whether it notes.
+    pub(super) fn is_on(&self) -> bool {
+        self.on
+    }
+
     /// Notes one part.
     pub(super) fn note(&mut self, formula: Formula) {
         if self.on {

@@ -8,13 +8,14 @@
 use crate::agrees::Timed;
 use crate::caveats::{Caveat, Condition, Given, Value};
 use crate::engines::told;
+use crate::filters::filter_agrees;
 use crate::oracle::{Body, Flip, Form, M, O, Subject, T, Truth};
 use crate::worlds::{
     Asked, Due, Fails, Instant, Rng, SECOND, START, World, context, decision, number, random_given, seed, timestamp,
 };
 use procura::engine::{
-    Answer, AskedItem, CheckOptions, CreateDelegation, DelegationEnd, Explain, ListPermissions, ListResources,
-    Metadata, NarrowDelegation, ReinstatePrincipal, RevokeDelegation, Situation, SuspendPrincipal,
+    Answer, AskedItem, CheckOptions, CreateDelegation, DelegationEnd, Explain, FilterResources, ListPermissions,
+    ListResources, Metadata, NarrowDelegation, ReinstatePrincipal, RevokeDelegation, Situation, SuspendPrincipal,
 };
 use procura::model::{
     Acting, AskedPermissions, Cancel, CaveatName, Decision, DelegationId, Denial, DenyReason, Mandate, PermissionName,
@@ -553,6 +554,7 @@ struct Tally {
     conditional: u64,
     failed: u64,
     listed: u64,
+    filtered: crate::filters::Tally,
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -729,7 +731,7 @@ fn ask_all(deputies: &Deputies, rng: &mut Rng, engine: &Timed, (now, request): (
     }
     for (ask, _) in &asks {
         if rng.chance(4) {
-            lists(deputies, engine, ask, (&mut owns, request), tally);
+            lists(deputies, engine, rng, (ask, request), &mut owns, tally);
         }
     }
 }
@@ -793,8 +795,15 @@ fn explained(engine: &Timed, question: &Question, (ask, due): (&Ask, &DueEffect)
     }
 }
 
-/// ListResources and ListPermissions say of each what Check says.
-fn lists(deputies: &Deputies, engine: &Timed, ask: &Ask, (owns, request): (&mut Owns<'_>, &Given), tally: &mut Tally) {
+/// ListResources, FilterResources and ListPermissions say of each what Check says.
+fn lists(
+    deputies: &Deputies,
+    engine: &Timed,
+    rng: &mut Rng,
+    (ask, request): (&Ask, &Given),
+    owns: &mut Owns<'_>,
+    tally: &mut Tally,
+) {
     let world = &deputies.world;
     let due = |asked: (O, M), owns: &mut Owns<'_>| match &ask.mandate {
         Mandate::Delegation(id) => {
@@ -843,6 +852,17 @@ fn lists(deputies: &Deputies, engine: &Timed, ask: &Ask, (owns, request): (&mut 
             assert!(each.iter().any(|(_, due)| due.fails != Fails::Never), "{ask:?}: {}", told(&error));
         }
     }
+    let ids = alike.iter().map(|other| world.object_ref(*other).id).collect();
+    let (object_type, permission) = (listed.object_type.clone(), listed.permission.clone());
+    let filter = FilterResources {
+        object_type,
+        permission,
+        subject: subject.clone(),
+        acting: acting.clone(),
+        ids,
+        situation: situation.clone(),
+    };
+    filter_agrees(engine, rng, &filter, &mut tally.filtered);
     let permissions = ListPermissions { object: world.object_ref(object), subject, acting, situation };
     let members = world.schema.types[of].members.len();
     let each: Vec<DueEffect> = (0..members).map(|m| due((object, m), owns)).collect();
@@ -888,6 +908,7 @@ fn what_a_chain_allows_is_what_all_of_it_allows() {
         all.conditional += tally.conditional;
         all.failed += tally.failed;
         all.listed += tally.listed;
+        all.filtered.add(&tally.filtered);
         for (depth, count) in tally.by_depth {
             *all.by_depth.entry(depth).or_default() += count;
         }

@@ -5,7 +5,7 @@
 //! replays; a disagreement prints seed, schema, tuples, question and both answers.
 
 use crate::caveats::{Given, Names, names_of, names_told};
-use crate::engines::{schema_request, told, write_request};
+use crate::engines::{Held, schema_request, told, write_request};
 use crate::oracle::{Flip, Truth};
 use crate::worlds::{
     Asked, Due, Fails, Instant, Rng, SECOND, START, Trouble, World, context, decision, number, random_given, seed,
@@ -58,13 +58,15 @@ pub struct Timed {
     // Declared before the folder: it closes first.
     engine: Option<Engine>,
     dial: Arc<Dial>,
+    held: Held,
     folder: tempfile::TempDir,
 }
 
 impl Timed {
     pub fn with_schema(text: &str) -> Timed {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut timed = Timed { engine: None, dial: Arc::new(Dial(AtomicI64::new(START))), folder };
+        let mut timed =
+            Timed { engine: None, dial: Arc::new(Dial(AtomicI64::new(START))), held: Held::of(text), folder };
         timed.reopen();
         if let Err(error) = timed.write_schema(schema_request(text)) {
             panic!("{}\n{text}", told(&error));
@@ -77,7 +79,8 @@ impl Timed {
             engine.close();
         }
         let clock = self.dial.clone();
-        let options = Options { clock, collector: Collector::Off, test_clock: true, ..Options::at(self.folder.path()) };
+        let beside = self.held.options(self.folder.path());
+        let options = Options { clock, collector: Collector::Off, test_clock: true, ..beside };
         self.engine = Some(Engine::open(options).unwrap_or_else(|error| panic!("{}", told(&error))));
     }
 

@@ -192,6 +192,42 @@ fn a_test_that_fails_says_why() {
     }
 }
 
+/// An id stands in the list only if it is allowed; what is open or fails is told beside it.
+#[test]
+fn a_filter_prints_what_is_allowed_and_tells_the_rest_beside_it() {
+    let server = world(&[
+        "doc:b#viewer@user:rita",
+        "doc:a#viewer@user:rita",
+        r#"doc:c#viewer@user:rita[on_net:{"cidr":"10.0.0.0/8"}]"#,
+        "doc:d#viewer@user:dana",
+    ]);
+    let output = server.ask(["filter", "doc", "view", "user:rita", "d", "a", "c", "none", "b"]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "a\nb\n"), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "1 of 5 ids hang on context that was not given: --context with ip\n");
+    let piped = server.ask_with_stdin(&["filter", "doc", "view", "user:rita", "-"], "b\n\n// a comment\n d \na\n");
+    assert_eq!((code(&piped), stdout(&piped).as_str()), (0, "b\na\n"), "{}", stderr(&piped));
+    let json = server.ask(["--json", "filter", "doc", "view", "user:rita", "c", "a", "d"]);
+    let columns = &json_lines(&stdout(&json))[0];
+    assert_eq!(columns["ids"], json!(["c", "a", "d"]));
+    assert_eq!(columns["decisions"], json!(["CONDITIONAL", "ALLOW", "DENY"]));
+    assert_eq!(columns["missing_context"], json!([{"index": 0, "fields": ["ip"]}]));
+    assert_eq!(columns["errors"], json!([]));
+    let failing = ["filter", "doc", "view", "user:rita", "a", "c", "--context", r#"{"ip": "much"}"#];
+    let failed = server.ask(failing);
+    assert_eq!((code(&failed), stdout(&failed).as_str()), (4, "a\n"), "{}", stderr(&failed));
+    assert!(stderr(&failed).contains("ERROR c: ") && stderr(&failed).contains("CAVEAT_FAILED]"), "{}", stderr(&failed));
+    let failed = server.ask(std::iter::once("--json").chain(failing));
+    let columns = &json_lines(&stdout(&failed))[0];
+    assert_eq!(columns["decisions"], json!(["ALLOW", null]));
+    assert_eq!(
+        (&columns["errors"][0]["index"], &columns["errors"][0]["error"]["reason"]),
+        (&1.into(), &"CAVEAT_FAILED".into())
+    );
+    let wrong = server.ask(["filter", "doc", "view", "user:rita", "a", "b c"]);
+    assert_eq!((code(&wrong), stdout(&wrong).as_str()), (2, ""));
+    assert!(stderr(&wrong).contains("argument:2:2"), "{}", stderr(&wrong));
+}
+
 #[test]
 fn what_would_do_nothing_is_noted() {
     let server = world(&["doc:1#viewer@user:rita", "folder:a#up@folder:b", "folder:a#viewer@user:rita"]);

@@ -270,6 +270,8 @@ fn a_cancelled_question_is_an_error_and_no_decision() {
     let engine =
         TestEngine::with_schema("definition user {} definition group { relation member: user | group#member }");
     engine.touch((0..20_000).map(|n| format!("group:root#member@group:g{n}#member")));
+    // So that the groups may lead on, and each must be looked at.
+    engine.touch(["group:aside#member@user:rita", "group:g0#member@group:other#member"]);
     let options = CheckOptions::default();
     options.cancel.set();
     refused(engine.check(&question("group:root#member@user:rita"), &options), &[Kind::Cancelled]);

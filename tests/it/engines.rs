@@ -11,10 +11,50 @@ use procura::model::{
 };
 use std::path::Path;
 
+/// How much of an engine is in memory, and whether its permissions are unfolded: no answer may show it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// Everything is read from the store.
+    Nothing,
+    /// So little that most of it is given up again, some relation in the middle of a test.
+    Little,
+    All,
+    /// All, and permissions are walked as they are written.
+    AsWritten,
+}
+
+impl Held {
+    /// `PROCURA_HELD` if it is set; else one or the other, by a text that the test is about.
+    pub fn of(text: &str) -> Held {
+        match std::env::var("PROCURA_HELD").as_deref() {
+            Ok("nothing") => Held::Nothing,
+            Ok("little") => Held::Little,
+            Ok("all") => Held::All,
+            Ok("as-written") => Held::AsWritten,
+            Ok(other) => panic!("PROCURA_HELD={other}: nothing, little, all or as-written"),
+            Err(_) => {
+                let sum: usize = text.bytes().map(usize::from).sum();
+                [Held::All, Held::Little, Held::AsWritten, Held::Nothing][sum % 4]
+            }
+        }
+    }
+
+    pub fn options(self, folder: &Path) -> Options {
+        let ample = Options::at(folder);
+        match self {
+            Held::Nothing => Options { memory_bytes_max: 0, ..ample },
+            Held::Little => Options { memory_bytes_max: 64 << 10, ..ample },
+            Held::All => ample,
+            Held::AsWritten => Options { unfolds: false, ..ample },
+        }
+    }
+}
+
 pub struct TestEngine {
     // Declared before the folder: it closes first.
     engine: Option<Engine>,
     limits: Limits,
+    held: Held,
     folder: tempfile::TempDir,
 }
 
@@ -24,13 +64,19 @@ impl TestEngine {
     }
 
     pub fn with_limits(limits: Limits) -> TestEngine {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let engine = Some(open(folder.path(), limits.clone()).expect("a fresh folder opens"));
-        TestEngine { engine, limits, folder }
+        TestEngine::holding(Held::All, limits)
     }
 
+    pub fn holding(held: Held, limits: Limits) -> TestEngine {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = Options { limits: limits.clone(), ..held.options(folder.path()) };
+        let engine = Some(Engine::open(options).expect("a fresh folder opens"));
+        TestEngine { engine, limits, held, folder }
+    }
+
+    /// In memory is what the schema's text says, so that all ways are gone by some test.
     pub fn with_schema(text: &str) -> TestEngine {
-        let engine = TestEngine::new();
+        let engine = TestEngine::holding(Held::of(text), Limits::default());
         engine.schema(text);
         engine
     }
@@ -53,7 +99,8 @@ impl TestEngine {
     pub fn reopen_with(&mut self, limits: Limits) {
         self.close();
         self.limits = limits;
-        self.engine = Some(open(self.folder.path(), self.limits.clone()).expect("it opens again"));
+        let options = Options { limits: self.limits.clone(), ..self.held.options(self.folder.path()) };
+        self.engine = Some(Engine::open(options).expect("it opens again"));
     }
 
     /// State = fold of the changelog, byte for byte.

@@ -833,6 +833,8 @@ fn what_is_spent_cuts_the_reasons_and_never_the_decision() {
     let limits = |edges_max| Limits { edges_max, ..Limits::default() };
     let mut engine = TestEngine::with_schema(WORLD);
     engine.touch((0..1_000).map(|n| format!("folder:w#viewer@group:g{n}#member")));
+    // So that the groups may lead on, and each must be looked at.
+    engine.touch(["group:aside#member@user:dana", "group:g0#member@group:other#member"]);
     let asked = question("folder:w#view@user:dana");
     let cost = engine.check(&asked, &CheckOptions::default()).expect("an answer").answer.edges;
     engine.reopen_with(limits(cost));

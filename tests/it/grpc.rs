@@ -1,11 +1,12 @@
 //! The wire, over real sockets: what a client in any language meets. Happy paths through the blocking client; the error
 //! contract through messages as another program would send them.
 
-use procura::api::client::{At, Client, ClientError};
+use procura::api::client::{At, Client, ClientError, FilterOf, Under};
 use procura::api::{Running, ServeOptions, serve_in_background};
 use procura::engine::{Engine, Metadata, Options};
 use procura::model::{
-    Decision, Limits, Precondition, Question, RelationTuple, Step, TupleFilter, TupleKey, TupleUpdate, UpdateKind,
+    Acting, Decision, Limits, ObjectId, Precondition, Question, RelationTuple, Step, TupleFilter, TupleKey,
+    TupleUpdate, UpdateKind,
 };
 use prost::Message;
 use std::sync::Arc;
@@ -99,6 +100,11 @@ impl World {
     fn check_bulk(&self, request: wire::CheckBulkRequest) -> Result<wire::CheckBulkResponse, Status> {
         let mut service = PermissionServiceClient::new(self.channel.clone());
         self.runtime.block_on(service.check_bulk(request)).map(tonic::Response::into_inner)
+    }
+
+    fn filter(&self, request: wire::FilterResourcesRequest) -> Result<wire::FilterResourcesResponse, Status> {
+        let mut service = PermissionServiceClient::new(self.channel.clone());
+        self.runtime.block_on(service.filter_resources(request)).map(tonic::Response::into_inner)
     }
 
     fn write_wire(&self, request: wire::WriteTuplesRequest) -> Result<wire::WriteTuplesResponse, Status> {
@@ -342,6 +348,78 @@ fn a_bulk_answers_in_order_at_one_revision_and_each_error_stays_with_its_item() 
     assert!(bulk.answers[0].as_ref().unwrap().witness.is_some());
     assert_eq!(bulk.answers[1].as_ref().unwrap().decision, Decision::Deny);
     assert_eq!(bulk.answers[2].as_ref().unwrap_err().code, "FAILED_PRECONDITION");
+}
+
+#[test]
+fn a_filter_answers_in_columns_and_an_id_that_is_none_has_an_error_of_its_own() {
+    let world = world();
+    let request = |ids: &[&str]| wire::FilterResourcesRequest {
+        consistency: None,
+        object_type: "doc".into(),
+        permission: "view".into(),
+        subject: Some(subject("user", "rita")),
+        ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        context: None,
+        contextual_tuples: Vec::new(),
+        acting: None,
+        clock: None,
+    };
+    let reply = world.filter(request(&["a#b", "1", "", "2", "never", "1", "*"])).unwrap();
+    assert!(!reply.historical && reply.checked_at.is_some() && reply.conditionals.is_empty());
+    use wire::Decision as Said;
+    let decisions: Vec<Said> = reply.decisions().collect();
+    let none = Said::Unspecified;
+    assert_eq!(decisions, [none, Said::Allow, none, Said::Deny, Said::Deny, Said::Allow, none]);
+    let errors: Vec<(u32, Code, String)> = reply
+        .errors
+        .into_iter()
+        .map(|wire::FilterError { index, error }| {
+            let error = error.unwrap();
+            let info = pb::ErrorInfo::decode(error.details[0].value.as_slice()).unwrap();
+            (index, Code::from(error.code), info.metadata["field"].clone())
+        })
+        .collect();
+    let due = |index: u32| (index, Code::InvalidArgument, format!("ids[{index}]"));
+    assert_eq!(errors, [due(0), due(2), due(6)]);
+    // Of the request as a whole.
+    let fly = wire::FilterResourcesRequest { permission: "fly".into(), ..request(&["1"]) };
+    assert_eq!(contract(world.filter(fly), Code::FailedPrecondition)["field"], "permission");
+    let nobody = wire::FilterResourcesRequest { subject: None, ..request(&["1"]) };
+    assert_eq!(contract(world.filter(nobody), Code::InvalidArgument)["field"], "subject");
+
+    let of = FilterOf {
+        object_type: "doc".parse().unwrap(),
+        permission: "view".parse().unwrap(),
+        subject: "user:rita".parse().unwrap(),
+        acting: Acting::default(),
+    };
+    let ids: Vec<ObjectId> = ["2", "1", "9"].iter().map(|id| id.parse().unwrap()).collect();
+    let filtered = world.client.filter_resources(&of, &ids, &Under::default()).unwrap();
+    assert_eq!(filtered.decisions, [Some(Decision::Deny), Some(Decision::Allow), Some(Decision::Deny)]);
+    let then = Under::at(&At::AtExactSnapshot(filtered.token));
+    world.write(&["doc:2#viewer@user:*"]);
+    assert_eq!(world.client.filter_resources(&of, &ids, &then).unwrap().decisions, filtered.decisions);
+    let now = world.client.filter_resources(&of, &ids, &Under::default()).unwrap();
+    assert_eq!(now.decisions, [Some(Decision::Allow), Some(Decision::Allow), Some(Decision::Deny)]);
+}
+
+#[test]
+fn a_filter_is_bounded_by_its_ids_and_by_its_reply() {
+    let world = empty_world(Limits { filter_ids_max: 40, message_bytes_max: 8 << 10, ..Limits::default() });
+    world.client.write_schema(SCHEMA, None, false, &Metadata::new()).unwrap();
+    let request = |ids: Vec<String>| wire::FilterResourcesRequest {
+        object_type: "doc".into(),
+        permission: "view".into(),
+        subject: Some(subject("user", "rita")),
+        ids,
+        ..Default::default()
+    };
+    assert_eq!(world.filter(request(vec!["1".to_owned(); 40])).unwrap().decisions.len(), 40);
+    let facts = contract(world.filter(request(vec!["1".to_owned(); 41])), Code::ResourceExhausted);
+    assert_eq!((facts["limit"].as_str(), facts["max"].as_str()), ("filter_ids_max", "40"));
+    // Errors weigh more than answers.
+    let facts = contract(world.filter(request(vec!["a b".to_owned(); 40])), Code::ResourceExhausted);
+    assert_eq!((facts["limit"].as_str(), facts["hint"].as_str()), ("message_bytes_max", "filter fewer ids at once"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use procura::model::{
     TupleFilter, TypeNum, UpdateKind,
 };
 use procura::schema::{Plan, compile};
-use procura::store::{Collector, Store};
+use procura::store::{Collector, InMemory, Store};
 use procura::walk::{Beneath, Budget, ancestors, subtree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -137,12 +137,13 @@ fn opened(engine: &mut TestEngine) -> Opened {
 fn opened_under(engine: &mut TestEngine, schema: Option<&str>) -> Opened {
     engine.close();
     let now = Arc::new(|| procura::model::Timestamp::MIN);
-    let store = Store::open(engine.folder(), &Limits::default(), now, Collector::Off).expect("a store");
+    let store =
+        Store::open(engine.folder(), &Limits::default(), now, Collector::Off, InMemory::alone()).expect("a store");
     let snapshot = store.published();
     let in_force = snapshot.schema_text().expect("read").expect("a schema");
     let schema = compile(schema.unwrap_or(&in_force), &Limits::default()).expect("it compiles").schema;
     let plan = Plan::new(&schema, &*store.names()).expect("a plan");
-    let view = View::new(snapshot, procura::model::Timestamp::MIN);
+    let view = View::new(snapshot, None, procura::model::Timestamp::MIN);
     Opened { store, plan, view }
 }
 

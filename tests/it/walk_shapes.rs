@@ -101,7 +101,8 @@ fn a_hundred_thousand_nested_groups_are_answered() {
 #[test]
 fn wide_groups_are_answered() {
     const WIDTH: usize = 100_000;
-    let engine = TestEngine::with_schema(GROUPS);
+    let engine = TestEngine::new();
+    engine.schema(GROUPS);
     engine.touch((0..WIDTH).map(|n| format!("doc:direct#viewer@user:u{n}")));
     engine.touch((0..WIDTH).map(|n| format!("doc:groups#viewer@group:g{n}#member")));
     engine.touch([format!("group:g{}#member@user:rita", WIDTH - 1)]);
@@ -111,6 +112,15 @@ fn wide_groups_are_answered() {
     // Direct subjects cost one look-up, however many stand beside.
     assert!(last.edges < 100 && absent.edges < 100, "{} and {} edges", last.edges, absent.edges);
     engine.assert_allows("doc:groups#view@user:rita");
+    let all = answer(&engine, "doc:groups#view@user:dana");
+    assert_eq!(all.decision, Decision::Deny);
+    // She is in no group, so none is looked at; in one that is not among them, it is looked for from her side.
+    assert!(all.edges < 100, "{} edges", all.edges);
+    engine.touch(["group:aside#member@user:dana"]);
+    let aside = answer(&engine, "doc:groups#view@user:dana");
+    assert!(aside.decision == Decision::Deny && aside.edges < 100, "{} edges", aside.edges);
+    // Where groups lead on, each is looked at once.
+    engine.touch(["group:g0#member@group:other#member"]);
     let all = answer(&engine, "doc:groups#view@user:dana");
     assert_eq!(all.decision, Decision::Deny);
     let enough = WIDTH as u64 / 2..=WIDTH as u64 * 10;
@@ -236,6 +246,8 @@ fn a_spent_budget_is_an_error_and_never_a_decision() {
         "doc:excluded#banned@group:g0#member",
         "doc:allowed#viewer@user:dana",
         "doc:allowed#banned@group:g0#member",
+        // So that groups may lead to her, and must be followed.
+        "group:aside#member@user:dana",
     ]);
     let asked = [
         "doc:deep#view@user:rita",

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod error;
+mod filter;
 mod watch;
 mod lists;
 mod trees;
@@ -19,6 +20,7 @@ pub use delegations::{
 };
 pub use drive::{Asker, BulkCall, Call, CheckCall, Driver, Heard, ListCall, Pace, Until, WriteCall};
 pub use error::ClientError;
+pub use filter::{FilterOf, Filtered};
 pub use lists::{ListPage, Listed, ResourcesOf, SubjectsOf};
 pub use reflect::Reflected;
 pub use trees::{Expanded, Explained};
