@@ -5,16 +5,16 @@
 //! delegation is looked at. What a chain allows is worked out in `effect`.
 
 use super::Error;
-use super::chains::chain_of;
+use super::chains::{chain_in, chain_of};
 use super::resolve::{Resolver, refused};
 use super::situation::{Situation, Standing};
 use crate::delegation::Chain;
 use crate::graph::View;
 use crate::model::{
-    Acting, ChainLink, Consistency, Context, Delegation, DelegationState, DenyReason, Mandate, Membership, ObjectNum,
-    ObjectRef, SubjectRef, Timestamp, TupleCaveat, TypeNum,
+    Acting, ChainLink, Consistency, Context, Delegation, DelegationState, DenyReason, Mandate, MemberNum, Membership,
+    ObjectNum, ObjectRef, SubjectRef, Timestamp, TupleCaveat, TypeNum,
 };
-use crate::schema::{Plan, Side};
+use crate::schema::{Pair, Plan, Side};
 use crate::store::{Snapshot, SubjectKey};
 use crate::walk::{self, Asked, Asker, Budget, Heights, Node};
 use hashbrown::HashMap;
@@ -82,6 +82,8 @@ pub(super) struct Authority {
     /// object asked about itself.
     pub(super) anchors: HashMap<ObjectRef, Option<(TypeNum, ObjectNum)>>,
     pub(super) conditions: Vec<(TupleCaveat, Value)>,
+    /// What is asked, by the names that scopes go by.
+    pub(super) pair: Option<(MemberNum, Pair)>,
     /// What one walk has found of several actors, for the node it was asked of.
     pub(super) together: Option<(Node, Vec<(SubjectKey, Value)>)>,
     /// Of each subject asked about, if questions follow one another: what was found for it.
@@ -191,6 +193,7 @@ impl Authority {
             heights: Heights::default(),
             anchors: HashMap::new(),
             conditions: Vec::new(),
+            pair: None,
             together: None,
             askers: match keep {
                 Keep::Nothing => None,
@@ -216,18 +219,18 @@ impl Authority {
         let mut taking = Taking { standing, acting, caller: principal, context, links: HashMap::new() };
         let (chains, others_until) = match (id, &acting.mandate) {
             (Some(id), _) => {
-                let chain = chain_of(standing.view.snapshot(), id)?;
+                let chain = chain_in(&standing.view, id)?;
                 let taken = chain.map(|chain| taking.take(chain, resolver, budget)).transpose()?;
                 (taken.into_iter().collect(), None)
             }
             (None, Mandate::OnBehalfOf(root)) => taking.all_of(root, resolver, budget)?,
             (None, Mandate::Own | Mandate::Delegation(_)) => (Vec::new(), None),
         };
-        for Taken { chain, .. } in &chains {
+        // One question alone looks up those it comes to.
+        for Taken { chain, .. } in chains.iter().filter(|_| authority.askers.is_some()) {
             for anchor in chain.delegations().flat_map(Delegation::anchors) {
                 budget.spend(1)?;
-                // One question alone looks up those it comes to.
-                if authority.askers.is_some() && !authority.anchors.contains_key(anchor) {
+                if !authority.anchors.contains_key(anchor) {
                     authority.anchors.insert(anchor.clone(), resolver.numbered(anchor)?);
                 }
             }

@@ -85,12 +85,11 @@ impl Engine {
             Ok(standing) => standing,
             Err(error) => return Some(Err(error)),
         };
-        let is_at_hand = standing.newest.knows_suspended()
-            && match &acting.mandate {
-                Mandate::Own => true,
-                Mandate::Delegation(id) => standing.view.snapshot().has_at_hand(id),
-                Mandate::OnBehalfOf(_) => false,
-            };
+        let is_at_hand = match &acting.mandate {
+            Mandate::Own | Mandate::Delegation(_) => standing.newest.knows_suspended(),
+            // Which delegations a root has is read in an index.
+            Mandate::OnBehalfOf(_) => false,
+        };
         if !is_at_hand {
             return None;
         }

@@ -246,7 +246,6 @@ impl Authority {
     ) -> Result<Tested, Error> {
         let caller = taken.links.len();
         let denies = |denies: bool| Value::of(if denies { Membership::Not } else { Membership::Member });
-        let broken = || Error::new(Kind::Internal, "INTERNAL", "an internal error").with_detail("a test of no hop");
         let delegation = |hop: usize| taken.chain.delegations().nth(hop.wrapping_sub(1)).ok_or_else(broken);
         let actor = |hop: usize| taken.actors.get(hop).ok_or_else(broken);
         let (value, reason) = match test {
@@ -355,9 +354,12 @@ impl Authority {
         delegation: &Delegation,
         budget: &mut Budget,
     ) -> Result<(Value, DenyReason), Error> {
-        let pair = pair(here.in_force, node)?;
         let object = (here.in_force.names.member(node.member)?.of, node.object);
-        let Authority { caller: _, form: _, heights, anchors, conditions, together: _, askers } = self;
+        if self.pair.as_ref().is_none_or(|(member, _)| *member != node.member) {
+            self.pair = Some((node.member, pair(here.in_force, node)?));
+        }
+        let Authority { caller: _, form: _, heights, anchors, conditions, pair, together: _, askers } = self;
+        let Some((_, pair)) = pair else { return Err(broken()) };
         let follows = askers.is_some();
         // What nothing mentions has no place in the hierarchy, and is told by its name.
         let is_unknown = node.object.0 >= ObjectNum::TRANSIENT_FIRST;
@@ -365,7 +367,7 @@ impl Authority {
         let budget = RefCell::new(budget);
         let scoped = scope(
             &delegation.clauses,
-            &pair,
+            pair,
             |anchor| {
                 let number = if follows {
                     anchors.get(anchor).copied().flatten()
@@ -454,6 +456,10 @@ fn condition(
 }
 
 /// The definition and name that a scope has to have.
+fn broken() -> Error {
+    Error::new(Kind::Internal, "INTERNAL", "an internal error").with_detail("a test of no hop")
+}
+
 fn pair(in_force: &InForce, node: Node) -> Result<(TypeName, RelationName), Error> {
     let member = in_force.names.member(node.member)?;
     let name = member.name.clone().ok_or_else(|| Error::new(Kind::Internal, "INTERNAL", "an internal error"))?;

@@ -54,6 +54,11 @@ impl ListOrder {
         self.after.is_none_or(|after| self.place(number) > after)
     }
 
+    /// Whether an id stands by its number, before all that stand by their place in the request.
+    pub(super) fn is_by_number(&self, number: ObjectNum) -> bool {
+        !is_of_request(self.place(number))
+    }
+
     /// Nobody is ahead whose number is not greater than this one.
     pub(super) fn passed(&self) -> Option<ObjectNum> {
         match self.after {

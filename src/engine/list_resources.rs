@@ -13,14 +13,14 @@ use super::list_order::ListOrder;
 use super::resolve::{Resolver, Transient};
 use super::schemas::InForce;
 use super::situation::{Situation, Standing};
-use super::{Engine, Error};
+use super::{Engine, Error, refuse_cancelled};
 use crate::graph::View;
 use crate::model::{
     Acting, Cancel, ChainLink, ConsistencyToken, Context, Decision, Denial, Limits, MemberNum, Membership, ObjectNum,
     ObjectRef, RelationName, Revision, SubjectRef, TypeName, TypeNum,
 };
 use crate::store::Store;
-use crate::walk::{Beneath, Budget, Node, resources_reached};
+use crate::walk::{Beneath, Budget, Node, Reached, resources_reached};
 use std::sync::Arc;
 
 /// What is listed.
@@ -70,9 +70,7 @@ pub struct ResourceLister {
     /// Narrows who is asked about, and decides nothing.
     within: Option<Beneath>,
     /// Those that could be meant, in the list's order, and which of them is next.
-    reached: Vec<ObjectNum>,
-    next: usize,
-    order: ListOrder,
+    ahead: Ahead,
     seal: CursorSeal,
 }
 
@@ -81,9 +79,20 @@ impl Engine {
     /// the subject.
     pub fn list_resources(&self, request: ListResources, cancel: &Cancel) -> Result<ResourceLister, Error> {
         judge_acting(&request.acting, &request.situation)?;
+        refuse_cancelled(cancel)?;
         let standing = self.stand(&request.situation, cancel)?;
         ResourceLister::open((&self.store, &self.limits), &standing, request, cancel)
     }
+}
+
+/// What is still to be asked about.
+struct Ahead {
+    reached: Reached,
+    /// Ids of the request that were reached, which stand behind all others: the last first.
+    behind: Vec<ObjectNum>,
+    /// The one that is asked about, until it was.
+    asked: Option<ObjectNum>,
+    order: ListOrder,
 }
 
 impl ResourceLister {
@@ -122,9 +131,7 @@ impl ResourceLister {
         let (in_force, view) = (in_force.clone(), view.clone());
         // Whatever it may do for another, it may do itself.
         let caller = authority.caller;
-        let mut reached = resources_reached(&in_force.plan, &view, target, caller, order.passed(), &mut budget)?;
-        reached.retain(|number| order.is_ahead(*number));
-        reached.sort_unstable_by_key(|number| order.place(*number));
+        let reached = resources_reached(&in_force.plan, &view, target, caller, order.passed(), &mut budget)?;
         Ok(ResourceLister {
             store: store.clone(),
             in_force,
@@ -137,9 +144,7 @@ impl ResourceLister {
             context: situation.context,
             budget,
             within,
-            reached,
-            next: 0,
-            order,
+            ahead: Ahead { reached, behind: Vec::new(), asked: None, order },
             seal,
         })
     }
@@ -163,12 +168,12 @@ impl ResourceLister {
         let object_type = self.in_force.names.type_name(self.of)?;
         let mut page = Vec::new();
         while page.len() < rows_max
-            && let Some(number) = self.reached.get(self.next).copied()
+            && let Some(number) = self.ahead.next(&self.view, &mut self.budget)?
         {
             if let Some(within) = &mut self.within
                 && !within.has(&self.in_force.plan, &self.view, (self.of, number), &mut self.budget)?
             {
-                self.next += 1;
+                self.ahead.asked = None;
                 continue;
             }
             let node = Node { member: self.target, object: number };
@@ -176,7 +181,7 @@ impl ResourceLister {
             let here = Here { in_force, view, resolver: &resolver, context };
             let Judged { membership, missing, denial, chain, valid_until: _, trail: _ } =
                 self.authority.judge(here, node, &mut self.budget, false)?;
-            self.next += 1;
+            self.ahead.asked = None;
             if membership == Membership::Not {
                 continue;
             }
@@ -186,9 +191,33 @@ impl ResourceLister {
                 missing_fields: missing,
                 denial,
                 chain,
-                cursor: self.seal.close(self.view.snapshot().revision(), &self.order.position(number)),
+                cursor: self.seal.close(self.view.snapshot().revision(), &self.ahead.order.position(number)),
             });
         }
         Ok(page)
+    }
+}
+
+impl Ahead {
+    /// The next to be asked about, in the order of the list; it stays so until it was.
+    fn next(&mut self, view: &View, budget: &mut Budget) -> Result<Option<ObjectNum>, Error> {
+        let Ahead { reached, behind, asked, order } = self;
+        if asked.is_some() {
+            return Ok(*asked);
+        }
+        // Bounded: each object is reached once, and costs an edge.
+        while let Some(number) = reached.next(view, budget)? {
+            if !order.is_ahead(number) {
+                continue;
+            }
+            if order.is_by_number(number) {
+                *asked = Some(number);
+                return Ok(*asked);
+            }
+            let place = behind.partition_point(|other| order.place(*other) > order.place(number));
+            behind.insert(place, number);
+        }
+        *asked = behind.pop();
+        Ok(*asked)
     }
 }

@@ -289,7 +289,8 @@ impl Look<'_> {
     ) -> Result<bool, Error> {
         let Standing { in_force, view, newest: _, historical: _, transient: _ } = self.standing;
         let (of, member) = self.resolver.asked_member(of, "within", name, "permissions")?;
-        for object in resources_reached(&in_force.plan, view, member, subject, None, &mut self.budget)? {
+        let mut reached = resources_reached(&in_force.plan, view, member, subject, None, &mut self.budget)?;
+        while let Some(object) = reached.next(view, &mut self.budget)? {
             let node = crate::walk::Node { member, object };
             if self.has(anchor, (of, object))? && !self.denies(asker, node)? {
                 return Ok(false);

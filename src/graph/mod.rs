@@ -10,7 +10,7 @@ mod resident;
 mod cached;
 
 pub use laid::Laid;
-pub use postings::Few;
+pub use postings::{Few, Postings};
 pub use resident::{Reader, Relation, Residency, Resident};
 
 use crate::model::{MemberNum, ObjectNum, SubjectKind, Timestamp};
@@ -123,12 +123,18 @@ impl View {
         View { reach, ..self }
     }
 
+    /// How far it goes for a row.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
     /// What memory has, for who reads many rows of it at once; `None` where something is laid over the state. It holds a
     /// lock: nothing else of the view may be read meanwhile, and not for long.
     #[must_use]
     pub fn reader(&self) -> Option<Reader<'_>> {
         match (&self.resident, &self.laid) {
-            (Some(resident), None) => Some(resident.read(&self.snapshot)),
+            (Some(resident), None) => resident.read(&self.snapshot),
             _ => None,
         }
     }
@@ -272,7 +278,7 @@ impl View {
         after: Option<RowKey>,
         mut each: impl FnMut(RowKey, RowValue) -> bool,
     ) -> Result<(), Error> {
-        if let Some(reader) = self.resident.as_ref().map(|resident| resident.read(&self.snapshot)) {
+        if let Some(reader) = self.resident.as_ref().and_then(|resident| resident.read(&self.snapshot)) {
             match read {
                 Read::Forward(relation, object, subjects) => {
                     if let Some(rows) = reader.relation(relation)
@@ -342,7 +348,7 @@ impl View {
     }
 
     fn stored_row(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
-        if let Some(reader) = self.resident.as_ref().map(|resident| resident.read(&self.snapshot))
+        if let Some(reader) = self.resident.as_ref().and_then(|resident| resident.read(&self.snapshot))
             && let Some(rows) = reader.relation(key.relation)
             && reader.knows_object(key.relation, key.object)
         {

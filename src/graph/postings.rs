@@ -20,7 +20,7 @@ const TREE_BYTES: u64 = 10;
 
 /// A table of one direction.
 #[derive(Default)]
-pub(super) struct Postings {
+pub struct Postings {
     pages: Vec<Page>,
     more: Vec<More>,
     /// Places in `more` that are free again.
@@ -163,7 +163,8 @@ impl Page {
 
 impl Postings {
     /// Who stands across from an object.
-    pub(super) fn of(&self, object: u32) -> Few<'_> {
+    #[must_use]
+    pub fn of(&self, object: u32) -> Few<'_> {
         let (page, bit) = place(object);
         let Some(page) = self.pages.get(page) else { return Few::None };
         if page.present & bit == 0 {

@@ -162,6 +162,12 @@ impl Relation {
         self.values.get(&(object, subject))
     }
 
+    /// The subjects of one form, by object; `None` if there is none.
+    #[must_use]
+    pub fn subjects_by_object(&self, kind: SubjectKind, member: MemberNum) -> Option<&Postings> {
+        self.form(kind, member).map(|form| &form.forward)
+    }
+
     /// The subjects of one form on an object.
     #[must_use]
     pub fn subjects(&self, object: ObjectNum, kind: SubjectKind, member: MemberNum) -> Few<'_> {
@@ -249,15 +255,17 @@ impl Resident {
         self.cached.as_ref()
     }
 
+    /// Poisoned, it is never read again, so it does not matter what is written.
     fn write(&self) -> RwLockWriteGuard<'_, Inner> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a reader at a snapshot may use. While it is held nothing is applied: it must not be held for long.
-    pub(super) fn read<'a>(&'a self, snapshot: &'a Snapshot) -> Reader<'a> {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+    /// What a reader at a snapshot may use. While it is held nothing is applied: it must not be held for long. `None` once
+    /// an application was broken off by a panic: nobody can say what is here then.
+    pub(super) fn read<'a>(&'a self, snapshot: &'a Snapshot) -> Option<Reader<'a>> {
+        let inner = self.inner.read().ok()?;
         let is_newest = inner.applied <= snapshot.revision();
-        Reader { inner, stamps: snapshot.stamps(), revision: snapshot.revision(), is_newest }
+        Some(Reader { inner, stamps: snapshot.stamps(), revision: snapshot.revision(), is_newest })
     }
 
     /// Loads relations that are not here, in this order, as far as memory goes; those of `kept_longest` are given up last.

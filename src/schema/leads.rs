@@ -35,6 +35,11 @@ impl Leads {
         self.members.contains(&member)
     }
 
+    /// All members that holding may lead to the one asked for.
+    pub fn members(&self) -> impl Iterator<Item = MemberNum> {
+        self.members.iter().copied()
+    }
+
     /// Relations that may have a row with such a subject.
     #[must_use]
     pub fn relations_of(&self, kind: SubjectKind, member: MemberNum) -> &[MemberNum] {

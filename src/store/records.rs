@@ -90,16 +90,10 @@ impl Records {
 
 /// What is kept stands behind what the snapshot reads; see `delegations`.
 impl Snapshot {
-    /// Whether a delegation and all that it was delegated from are kept, so that reading them needs no store.
+    /// The delegation of this id, if it is kept: read without the store.
     #[must_use]
-    pub fn has_at_hand(&self, id: &DelegationId) -> bool {
-        let mut next = Some(*id);
-        // Bounded: a parent was made before its child.
-        while let Some(id) = next {
-            let Some(record) = self.records().of_id(&id, self) else { return false };
-            next = record.parent;
-        }
-        true
+    pub fn delegation_at_hand(&self, id: &DelegationId) -> Option<Arc<Delegation>> {
+        self.records().of_id(id, self)
     }
 
     /// The delegation of this number, read where it is not kept.

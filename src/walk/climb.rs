@@ -6,7 +6,7 @@
 
 use super::check::{Stop, Walk};
 use super::memo::Node;
-use crate::graph::{Few, Reader, Relation, RowKey, RowValue, SubjectKey};
+use crate::graph::{Few, Postings, Reader, Relation, RowKey, RowValue, SubjectKey};
 use crate::model::{MemberNum, Membership, ObjectNum, SubjectKind};
 use crate::schema::{Climb, Place, Step};
 use foldhash::fast::RandomState;
@@ -101,6 +101,18 @@ struct Ground<'r> {
     named: SmallVec<[NamedIn<'r>; 1]>,
     /// From which places something could still be found, as bits.
     leads: u64,
+    /// The steps that are worth being taken, of one place after the other, and where those of each place end.
+    tracks: SmallVec<[Track<'r>; 8]>,
+    ends: SmallVec<[usize; 8]>,
+}
+
+/// A step with its rows at hand.
+struct Track<'r> {
+    step: Step,
+    rows: &'r Relation,
+    subjects: &'r Postings,
+    /// Nothing more than the key is to be looked at.
+    is_plain: bool,
 }
 
 /// No index.
@@ -258,7 +270,7 @@ impl Walk<'_> {
             if !place.others.is_empty() {
                 way.others.push((stand, at));
             }
-            if !self.step(place, (stand.object, at), (&ground, lanes), way)? {
+            if !self.step(stand.place, (stand.object, at), (&ground, lanes), way)? {
                 return Ok(Stretch::Unknown);
             }
             if lanes.iter().all(Lane::is_found) {
@@ -308,34 +320,37 @@ impl Walk<'_> {
     /// Goes along the rows that lead from an object. False if they are not in memory.
     fn step(
         &mut self,
-        place: &Place,
+        place: u32,
         (object, at): (ObjectNum, u32),
         (ground, lanes): (&Ground<'_>, &mut [Lane]),
         way: &mut Way,
     ) -> Result<bool, Stop> {
-        let Ground { climb, reader, named: _, leads } = ground;
+        let Ground { climb, reader, .. } = ground;
         let before = way.ahead.len();
-        for step in &place.steps {
-            if leads & 1 << step.to == 0 {
-                continue;
-            }
-            let Some(rows) = reader.relation(step.relation) else { return Ok(false) };
-            let there = rows.subjects(object, step.kind, step.member);
+        for Track { step, rows, subjects, is_plain } in ground.tracks_of(place) {
             if !reader.knows_object(step.relation, object) {
                 return Ok(false);
             }
-            if there.is_empty() {
-                continue;
+            let there = subjects.of(object.0);
+            let place = u32::try_from(step.to).unwrap_or(NOWHERE);
+            match there {
+                Few::None => continue,
+                // Most have one, such as a folder's parent.
+                Few::One(number) if *is_plain => {
+                    self.budget.spend(1)?;
+                    way.ahead.push((Stand { place, object: ObjectNum(number) }, at));
+                    continue;
+                }
+                Few::One(_) | Few::Two(..) | Few::Sorted(_) | Few::Tree(_) => {}
             }
             if there.len() > LOOK_BEHIND
-                && rows.is_plain()
+                && *is_plain
                 && let Some(to) = climb.place(step.to)
                 && self.look_behind(to, (there, at), (ground, lanes), way)?
             {
                 continue;
             }
             self.budget.spend(there.len() as u64)?;
-            let place = u32::try_from(step.to).unwrap_or(NOWHERE);
             for number in there.after(None) {
                 let subject = SubjectKey { kind: step.kind, member: step.member, object: ObjectNum(number) };
                 if self.row_is_worth(rows, (step.relation, object, subject), way)? {
@@ -358,7 +373,7 @@ impl Walk<'_> {
         (ground, lanes): (&Ground<'_>, &mut [Lane]),
         way: &mut Way,
     ) -> Result<bool, Stop> {
-        let Ground { climb: _, reader, named, leads } = ground;
+        let Ground { climb: _, reader, named, leads, .. } = ground;
         let leads_on = to.steps.iter().any(|step| leads & 1 << step.to != 0 && may_be_taken(reader, step));
         if leads_on || to.itself.is_some() || !to.others.is_empty() {
             return Ok(false);
@@ -418,13 +433,37 @@ impl<'r> Ground<'r> {
     /// `None` if something that would be looked at is not in memory.
     fn of(climb: &'r Climb, reader: &'r Reader<'r>, lanes: &[Lane]) -> Option<Ground<'r>> {
         let named = lanes.iter().map(|lane| named_in(climb, reader, lane)).collect::<Option<SmallVec<_>>>()?;
-        let mut ground = Ground { climb, reader, named, leads: 0 };
-        ground.leads = ground.leads(lanes)?;
+        let (tracks, ends) = (SmallVec::new(), SmallVec::new());
+        let mut ground = Ground { climb, reader, named, leads: 0, tracks, ends };
+        ground.leads = ground.leads(lanes);
+        for (at, place) in climb.places().iter().enumerate() {
+            let is_worth = |step: &&Step| ground.leads & 1 << at != 0 && ground.leads & 1 << step.to != 0;
+            for step in place.steps.iter().filter(is_worth) {
+                let rows = reader.relation(step.relation)?;
+                let Some(subjects) = rows.subjects_by_object(step.kind, step.member) else {
+                    // What is not here now may have been at the reader's revision.
+                    if may_be_taken(reader, step) {
+                        return None;
+                    }
+                    continue;
+                };
+                ground.tracks.push(Track { step: *step, rows, subjects, is_plain: rows.is_plain() });
+            }
+            ground.ends.push(ground.tracks.len());
+        }
         Some(ground)
     }
 
+    /// The steps of a place that are worth being taken.
+    fn tracks_of(&self, place: u32) -> &[Track<'r>] {
+        let place = place as usize;
+        let from = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(place).copied().unwrap_or(from);
+        self.tracks.get(from..end).unwrap_or_default()
+    }
+
     /// From which places one could still be found: what leads nowhere is not followed.
-    fn leads(&self, lanes: &[Lane]) -> Option<u64> {
+    fn leads(&self, lanes: &[Lane]) -> u64 {
         let places = self.climb.places();
         let mut leads = 0_u64;
         for (at, place) in places.iter().enumerate() {
@@ -457,11 +496,7 @@ impl<'r> Ground<'r> {
                 break;
             }
         }
-        let followed = places.iter().enumerate().filter(|(at, _)| leads & 1 << at != 0);
-        for step in followed.flat_map(|(_, place)| &place.steps).filter(|step| leads & 1 << step.to != 0) {
-            self.reader.relation(step.relation)?;
-        }
-        Some(leads)
+        leads
     }
 }
 

@@ -23,7 +23,7 @@ pub use budget::{Budget, Error, Failure};
 pub use check::{Asked, Asker, Found, Together, Worth, check, check_together};
 pub use expand::{Extent, Structure, expand};
 pub use explain::{Explanation, Part, Reasoned, Room, proof, tried};
-pub use list_resources::resources_reached;
+pub use list_resources::{Reached, resources_reached};
 pub use list_subjects::{Mentioned, SubjectForm, naming_relations, subjects_mentioned};
 pub use memo::Node;
 pub use near_misses::{Nearby, Search, near_misses};
