@@ -8,9 +8,9 @@
 use super::door::panic_text;
 use super::status::{Failure, HINT};
 use crate::engine::{Engine, Listening};
-use crate::model::{Cancel, Limits, READS_PER_CORE, Revision, WAITING_MAX, WRITES_MAX};
+use crate::model::{Cancel, ConsistencyToken, Limits, READS_PER_CORE, Revision, WAITING_MAX, WRITES_MAX};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tonic::Code;
 
 /// The engine with its lanes. Shared by all services.
@@ -92,9 +92,30 @@ impl Desk {
         })
     }
 
+    /// What proves to a later request that it sees a revision.
+    pub(super) fn token(&self, revision: Revision) -> ConsistencyToken {
+        self.engine.token(revision)
+    }
+
     /// Does what takes neither the disk nor long, here and now; `None` if it would take either.
     pub(super) fn at_once<T>(&self, work: impl FnOnce(&Engine) -> Option<T>) -> Option<T> {
         work(&self.engine)
+    }
+
+    /// Begins a write that says when it is done, when there is a place for it, and waits for that without a thread. The
+    /// write keeps its place until it is done, whether somebody still waits or not.
+    pub(super) async fn begin<T: Send + 'static>(&self, begin: impl FnOnce(&Engine, Done<T>)) -> Result<T, Failure> {
+        let waiting = self.waiting.try_acquire().map_err(|_| overloaded())?;
+        let place = Arc::clone(&self.writes).acquire_owned().await.map_err(|_| Failure::draining())?;
+        drop(waiting);
+        let (sender, done) = oneshot::channel();
+        let hear = move |ended| {
+            drop(place);
+            // Nobody hears it when the caller is gone.
+            let _ = sender.send(ended);
+        };
+        begin(&self.engine, Box::new(hear));
+        done.await.map_err(|_| Failure::draining())
     }
 
     /// Does the work when its lane has a place. Dropping the future sets the `Cancel` that the work is handed; it keeps
@@ -127,6 +148,9 @@ impl Desk {
         }
     }
 }
+
+/// Hears how work that was begun has ended.
+pub(super) type Done<T> = Box<dyn FnOnce(T) + Send>;
 
 /// Threads that all lanes together may use.
 pub(super) fn threads_max() -> usize {

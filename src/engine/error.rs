@@ -105,6 +105,12 @@ impl Error {
         [NOT_IN_MEMORY, "EDGES_SPENT", "STACK_SPENT"].contains(&self.reason)
     }
 
+    /// Whether nothing is wrong with the write itself: it was judged by another schema than is in force by now.
+    #[must_use]
+    pub fn is_to_begin_anew(&self) -> bool {
+        self.reason == "SCHEMA_CHANGED"
+    }
+
     /// An error of a kind, with its stable reason.
     #[must_use]
     pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Error {

@@ -80,6 +80,40 @@ pub struct Deleted {
 /// How often a write is judged again because the schema changed under it.
 const SCHEMA_RETRIES: usize = 8;
 
+/// A write within its bounds.
+struct Writing {
+    updates: Arc<[TupleUpdate]>,
+    preconditions: Vec<Precondition>,
+    metadata: Box<[u8]>,
+}
+
+impl Writing {
+    /// What the committer is asked for, if the schema has a place for every tuple.
+    fn commit(&self, engine: &Engine, in_force: &InForce) -> Result<Commit, Error> {
+        let Writing { updates, preconditions, metadata } = self;
+        for (index, update) in updates.iter().enumerate() {
+            judge_update(in_force, update, index)?;
+        }
+        engine.judge_preconditions(in_force, preconditions)?;
+        Ok(Commit {
+            schema_revision: in_force.revision,
+            parents: in_force.parents.clone(),
+            preconditions: preconditions.clone(),
+            precondition_rows_max: engine.limits.precondition_rows_max,
+            change: Change::Tuples(updates.clone()),
+            metadata: metadata.clone(),
+            only_judge: false,
+        })
+    }
+}
+
+impl Written {
+    fn of(committed: Committed) -> Written {
+        let Tally { created, replaced, removed } = committed.tally;
+        Written { revision: committed.revision, created, replaced, deleted: removed }
+    }
+}
+
 impl Engine {
     /// Writes; when it returns, every later read sees it and no crash loses it. Nothing is written on any error.
     pub fn write_tuples(&self, request: WriteTuples) -> Result<Revision, Error> {
@@ -88,16 +122,47 @@ impl Engine {
 
     /// As [`Engine::write_tuples`], with what it came to.
     pub fn write_tuples_counted(&self, request: WriteTuples) -> Result<Written, Error> {
+        let writing = self.bounded(request)?;
+        let committed = self.commit(|in_force| writing.commit(self, in_force));
+        committed.map(Written::of).map_err(|error| placed(error, &writing.updates))
+    }
+
+    /// As [`Engine::write_tuples_counted`], for who must not wait: `hear` is told once, on the writing thread or on this one.
+    /// It must be quick, and neither block nor panic. A write that [may have to begin anew](Error::is_to_begin_anew) is to be
+    /// made in earnest.
+    pub fn write_tuples_then(&self, request: WriteTuples, hear: impl FnOnce(Result<Written, Error>) + Send + 'static) {
+        if !self.schemas.has_newest(&self.store.published()) {
+            return hear(Err(store::Error::SchemaChanged.into()));
+        }
+        let begun = self.bounded(request).and_then(|writing| {
+            let commit = writing.commit(self, &*self.in_force()?)?;
+            Ok((writing, commit))
+        });
+        let (writing, commit) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return hear(Err(error)),
+        };
+        let Writing { updates, preconditions, metadata: _ } = writing;
+        self.store.commit_then(
+            commit,
+            Box::new(move |outcome| {
+                let committed = outcome.map_err(|error| unmet_or(error, &preconditions));
+                hear(committed.map(Written::of).map_err(|error| placed(error, &updates)));
+            }),
+        );
+    }
+
+    fn bounded(&self, request: WriteTuples) -> Result<Writing, Error> {
+        let WriteTuples { updates, preconditions, metadata } = request;
         let most = self.limits.updates_max;
-        if request.updates.is_empty() {
+        if updates.is_empty() {
             return Err(Error::invalid("updates", "", "there is nothing to write"));
         }
-        if request.updates.len() > most {
-            let message = format!("{} updates; one call takes at most {most}", request.updates.len());
+        if updates.len() > most {
+            let message = format!("{} updates; one call takes at most {most}", updates.len());
             let error = Error::new(Kind::ResourceExhausted, "TOO_MANY_UPDATES", message);
             return Err(error.with_fact("field", "updates").with_fact("limit", most.to_string()));
         }
-        let updates: Arc<[TupleUpdate]> = request.updates.into();
         let mut seen = HashSet::with_capacity(updates.len());
         for (index, update) in updates.iter().enumerate() {
             if !seen.insert(&update.tuple.key) {
@@ -108,25 +173,8 @@ impl Engine {
                     .with_fact("value", update.tuple.key.to_string()));
             }
         }
-        let metadata = self.metadata(&request.metadata)?;
-        let committed = self.commit(|in_force| {
-            for (index, update) in updates.iter().enumerate() {
-                judge_update(in_force, update, index)?;
-            }
-            self.judge_preconditions(in_force, &request.preconditions)?;
-            Ok(Commit {
-                schema_revision: in_force.revision,
-                parents: in_force.parents.clone(),
-                preconditions: request.preconditions.clone(),
-                precondition_rows_max: self.limits.precondition_rows_max,
-                change: Change::Tuples(updates.clone()),
-                metadata: metadata.clone(),
-                only_judge: false,
-            })
-        });
-        let committed = committed.map_err(|error| placed(error, &updates))?;
-        let Tally { created, replaced, removed } = committed.tally;
-        Ok(Written { revision: committed.revision, created, replaced, deleted: removed })
+        drop(seen);
+        Ok(Writing { updates: updates.into(), preconditions, metadata: self.metadata(&metadata)? })
     }
 
     /// Removes every live tuple that matches, in one revision. An empty filter is refused: it would match all.
@@ -184,7 +232,7 @@ impl Engine {
         for _ in 0..SCHEMA_RETRIES {
             let commit = judge(&*self.in_force()?)?;
             match self.commit_once(commit) {
-                Err(error) if error.reason == "SCHEMA_CHANGED" => {}
+                Err(error) if error.is_to_begin_anew() => {}
                 result => return result,
             }
         }
@@ -194,13 +242,7 @@ impl Engine {
     /// Commits, or says which precondition does not hold.
     pub(super) fn commit_once(&self, commit: Commit) -> Result<Committed, Error> {
         let preconditions = commit.preconditions.clone();
-        self.store.commit(commit).map_err(|error| {
-            if let store::Error::PreconditionFailed { index } = error {
-                unmet(index, preconditions.get(index))
-            } else {
-                error.into()
-            }
-        })
+        self.store.commit(commit).map_err(|error| unmet_or(error, &preconditions))
     }
 
     fn in_force(&self) -> Result<Arc<InForce>, Error> {
@@ -242,6 +284,15 @@ impl Engine {
 }
 
 /// The precondition that does not hold, by what it asks for.
+/// The store's error, as one about the precondition if it is that.
+fn unmet_or(error: store::Error, preconditions: &[Precondition]) -> Error {
+    if let store::Error::PreconditionFailed { index } = error {
+        unmet(index, preconditions.get(index))
+    } else {
+        error.into()
+    }
+}
+
 fn unmet(index: usize, precondition: Option<&Precondition>) -> Error {
     let error = Error::from(store::Error::PreconditionFailed { index });
     let (filter, said) = match precondition {

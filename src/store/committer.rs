@@ -18,7 +18,7 @@ use rocksdb::WriteOptions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// What a request came to.
@@ -79,8 +79,36 @@ pub trait Beside: Send + Sync {
 /// How the clock is read: once a group.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// Hears what a request came to. It is called on the writing thread: it must be quick, and neither block nor panic.
+pub type Hear = Box<dyn FnOnce(Result<Committed, Error>) + Send>;
+
+/// INVARIANT: it is told exactly once, also of a request that nobody looks at any more because the store is closed.
+pub(super) struct Reply(Option<Hear>);
+
+pub(super) const CLOSED: &str = "the store is closed";
+
+impl Reply {
+    pub(super) fn to(hear: Hear) -> Reply {
+        Reply(Some(hear))
+    }
+
+    pub(super) fn tell(mut self, outcome: Result<Committed, Error>) {
+        if let Some(hear) = self.0.take() {
+            hear(outcome);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(hear) = self.0.take() {
+            hear(Err(Error::Stopped(CLOSED)));
+        }
+    }
+}
+
 pub(super) enum Message {
-    Commit(Box<Commit>, SyncSender<Result<Committed, Error>>),
+    Commit(Box<Commit>, Reply),
     Close,
 }
 
@@ -117,7 +145,7 @@ struct Accepted {
     more: bool,
 }
 
-type Waiting = (SyncSender<Result<Committed, Error>>, Result<Accepted, Error>);
+type Waiting = (Reply, Result<Accepted, Error>);
 
 impl Committer {
     /// Runs until closed.
@@ -143,7 +171,7 @@ impl Committer {
     }
 
     /// Commits the request and what waits behind it; false when a close was among it.
-    fn commit_group(&mut self, first: Box<Commit>, reply: SyncSender<Result<Committed, Error>>) -> bool {
+    fn commit_group(&mut self, first: Box<Commit>, reply: Reply) -> bool {
         let mut open = true;
         let now = (self.now)().max(self.state.head.at);
         let mut overlay = Overlay::new(&self.state);
@@ -307,7 +335,7 @@ fn entry_bytes(entry: &LogEntry) -> usize {
 fn answer(waiting: Vec<Waiting>, revision: Revision) {
     for (reply, outcome) in waiting {
         // Whoever asked may have gone; the commit stands all the same.
-        let _ = reply.send(outcome.map(|Accepted { changed, tally, delegation, more }| Committed {
+        reply.tell(outcome.map(|Accepted { changed, tally, delegation, more }| Committed {
             revision,
             changed,
             tally,
@@ -320,6 +348,6 @@ fn answer(waiting: Vec<Waiting>, revision: Revision) {
 /// The group came to nothing: who was refused keeps the reason, all others get this one.
 fn refuse(waiting: Vec<Waiting>, error: &Error) {
     for (reply, outcome) in waiting {
-        let _ = reply.send(Err(outcome.err().unwrap_or_else(|| error.clone())));
+        reply.tell(Err(outcome.err().unwrap_or_else(|| error.clone())));
     }
 }

@@ -252,7 +252,7 @@ fn judge_tuples(
         match update.kind {
             UpdateKind::Create | UpdateKind::Touch => {
                 let key = numbering.give(&update.tuple.key)?;
-                let live = overlay.row(&key)?.is_some_and(|value| value.is_live(now));
+                let live = overlay.row_to_change(&key)?.is_some_and(|value| value.is_live(now));
                 if live && update.kind == UpdateKind::Create {
                     return Err(Error::AlreadyExists(update.tuple.key.clone()));
                 }
@@ -261,7 +261,7 @@ fn judge_tuples(
             }
             UpdateKind::Delete => {
                 let Some(key) = find_key(overlay, &update.tuple.key)? else { continue };
-                if let Some(value) = overlay.row(&key)? {
+                if let Some(value) = overlay.row_to_change(&key)? {
                     rows.push(LogEntry::Remove { key, value });
                 }
             }

@@ -34,7 +34,7 @@ mod delegation_tests;
 mod dictionary_tests;
 
 pub use changelog::LogEntry;
-pub use committer::{Beside, Committed, Now, Tally};
+pub use committer::{Beside, Committed, Hear, Now, Tally};
 pub use delegations::{DelegationsBy, Idempotency, Idempotent};
 pub use dictionary::Dictionary;
 pub use error::{Error, FormCount};
@@ -55,7 +55,7 @@ use crate::model::{
     Limits, ObjectNum, RelationTuple, Revision, Timestamp, TupleCaveat, TupleFilter, TupleKey, TypeNum,
 };
 use arc_swap::ArcSwap;
-use committer::{Committer, Message};
+use committer::{CLOSED, Committer, Message, Reply};
 use db::Db;
 use found::Found;
 use hashbrown::HashMap;
@@ -322,14 +322,24 @@ impl Store {
         judge::look_for(&Overlay::at(&state, &snapshot), commit, filter, most, now)
     }
 
-    fn send(&self, commit: Commit) -> Result<Committed, Error> {
-        const CLOSED: &str = "the store is closed";
-        let (reply, outcome) = sync_channel(1);
-        match self.queue.try_send(Message::Commit(Box::new(commit), reply)) {
-            Ok(()) => outcome.recv().unwrap_or(Err(Error::Stopped(CLOSED))),
-            Err(TrySendError::Full(_)) => Err(Error::QueueFull),
-            Err(TrySendError::Disconnected(_)) => Err(Error::Stopped(CLOSED)),
+    /// The same without waiting. A deletion that is to look for its rows first is looked for by the committer.
+    pub fn commit_then(&self, commit: Commit, hear: Hear) {
+        let reply = Reply::to(hear);
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return reply.tell(Err(Error::Stopped("a write to disk failed; check the disk, then restart")));
         }
+        match self.queue.try_send(Message::Commit(Box::new(commit), reply)) {
+            Err(TrySendError::Full(Message::Commit(_, reply))) => reply.tell(Err(Error::QueueFull)),
+            // Whoever waits hears of a queue without a reader as the message is dropped.
+            Ok(()) | Err(TrySendError::Full(Message::Close) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    fn send(&self, commit: Commit) -> Result<Committed, Error> {
+        let (sender, outcome) = sync_channel(1);
+        // Whoever waits here waits to the end.
+        self.commit_then(commit, Box::new(move |told| drop(sender.send(told))));
+        outcome.recv().unwrap_or(Err(Error::Stopped(CLOSED)))
     }
 
     /// Bytes on the disk in sorted files, by column family. All that was written before it was opened is among them.

@@ -23,6 +23,7 @@ use crate::model::{
 use aws_lc_rs::digest::{Context, SHA256};
 use hashbrown::{Equivalent, HashMap};
 use rocksdb::{ColumnFamily, WriteBatch};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -181,6 +182,8 @@ pub struct Overlay<'a> {
     snapshot: Option<&'a Snapshot>,
     pub revision: Revision,
     rows: BTreeMap<RowKey, Option<RowValue>>,
+    /// Committed rows that were looked up to be changed: they are asked for once more when they are.
+    looked_up: RefCell<HashMap<RowKey, Option<RowValue>>>,
     /// Keys of `expiry` that are to be there, or not.
     ends: BTreeMap<Vec<u8>, bool>,
     ids: HashMap<(TypeNum, ObjectId), ObjectNum>,
@@ -238,6 +241,7 @@ impl<'a> Overlay<'a> {
             snapshot: None,
             revision: Revision(state.head.revision.0 + 1),
             rows: BTreeMap::new(),
+            looked_up: RefCell::default(),
             ends: BTreeMap::new(),
             ids: HashMap::new(),
             names: None,
@@ -361,6 +365,15 @@ impl<'a> Overlay<'a> {
         }
         let found = self.get(self.families().fwd, &key.forward())?;
         found.map(|bytes| RowValue::decode(&bytes)).transpose()
+    }
+
+    /// The same, of a row that the request is about to change.
+    pub fn row_to_change(&self, key: &RowKey) -> Result<Option<RowValue>, Error> {
+        let found = self.row(key)?;
+        if !self.rows.contains_key(key) {
+            self.looked_up.borrow_mut().insert(*key, found.clone());
+        }
+        Ok(found)
     }
 
     /// The group's own rows: `None` where it removed one.
@@ -500,7 +513,9 @@ impl<'a> Overlay<'a> {
 
     /// Takes a row out of its form's count, if it is there.
     fn forget(&mut self, key: &RowKey) -> Result<(), Error> {
-        if let Some(old) = self.row(key)? {
+        let looked_up = self.looked_up.borrow_mut().remove(key).filter(|_| !self.rows.contains_key(key));
+        let old = looked_up.map_or_else(|| self.row(key), Ok)?;
+        if let Some(old) = old {
             let form = FormKey::of(key, &old);
             let count = self.count(&form).checked_sub(1);
             let count = count.ok_or_else(|| Error::Corrupt("a counter below its rows".to_owned()))?;
