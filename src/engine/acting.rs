@@ -11,8 +11,8 @@ use super::situation::{Situation, Standing};
 use crate::delegation::Chain;
 use crate::graph::View;
 use crate::model::{
-    Acting, ChainLink, Consistency, Context, Delegation, DelegationState, DenyReason, Mandate, Membership, ObjectNum,
-    ObjectRef, SubjectRef, Timestamp, TupleCaveat, TypeNum,
+    Acting, ChainLink, Consistency, Context, Delegation, DelegationState, DenyReason, Mandate, MemberNum, Membership,
+    ObjectNum, ObjectRef, RelationName, SubjectRef, Timestamp, TupleCaveat, TypeName, TypeNum,
 };
 use crate::schema::{Plan, Side};
 use crate::store::{Snapshot, SubjectKey};
@@ -83,6 +83,8 @@ pub(super) struct Authority {
     pub(super) conditions: Vec<(TupleCaveat, Value)>,
     /// Of each subject asked about, if questions follow one another: what was found for it.
     pub(super) askers: Option<HashMap<SubjectKey, Asker>>,
+    /// The permission that a scope was asked about last, as scopes name it.
+    pub(super) asked: Option<(MemberNum, (TypeName, RelationName))>,
 }
 
 /// Whether what is found for one question is kept for the next.
@@ -182,17 +184,7 @@ impl Authority {
             // A list may have it as a row, and goes on where it was.
             resolver.keep_place(standing.in_force.names.member(caller.member)?.of, &object.id);
         }
-        let mut authority = Authority {
-            caller,
-            form: Form::Chains { chains: Vec::new(), others_until: None },
-            heights: Heights::default(),
-            anchors: HashMap::new(),
-            conditions: Vec::new(),
-            askers: match keep {
-                Keep::Nothing => None,
-                Keep::Answers => Some(HashMap::new()),
-            },
-        };
+        let mut authority = Authority::itself(caller, false, keep);
         let id = match &acting.mandate {
             Mandate::Own => {
                 let is_suspended = match subject {
@@ -229,6 +221,22 @@ impl Authority {
         }
         authority.form = Form::Chains { chains, others_until };
         Ok(authority)
+    }
+
+    /// A subject that asks for itself.
+    pub(super) fn itself(caller: SubjectKey, is_suspended: bool, keep: Keep) -> Authority {
+        Authority {
+            caller,
+            form: Form::Own { is_suspended },
+            heights: Heights::default(),
+            anchors: HashMap::new(),
+            conditions: Vec::new(),
+            askers: match keep {
+                Keep::Nothing => None,
+                Keep::Answers => Some(HashMap::new()),
+            },
+            asked: None,
+        }
     }
 
     /// Forgets what was found for earlier questions, and for whom is asked not.
