@@ -15,10 +15,10 @@ mod figures;
 mod worlds;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use procura::api::client::{At, Client};
+use procura::api::client::{At, Client, FilterOf, Under};
 use procura::api::{ServeOptions, serve_in_background};
-use procura::engine::{CheckOptions, Engine, Metadata, Options, WriteSchema, WriteTuples};
-use procura::model::{Decision, Limits, Question, TupleUpdate, UpdateKind};
+use procura::engine::{CheckOptions, Engine, FilterResources, Metadata, Options, Situation, WriteSchema, WriteTuples};
+use procura::model::{Acting, Cancel, Decision, Limits, Question, TupleUpdate, UpdateKind};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,6 +53,7 @@ fn main() {
         bench(&mut criterion, case, "grpc", &check_grpc);
     }
     bench_batch(&mut criterion, &engine, &client);
+    bench_filter(&mut criterion, &engine, &client);
     criterion.final_summary();
     print_table(&cases, &output, began);
 }
@@ -101,10 +102,32 @@ fn bench_batch(criterion: &mut Criterion, engine: &Engine, client: &Client) {
     group.finish();
 }
 
+fn bench_filter(criterion: &mut Criterion, engine: &Engine, client: &Client) {
+    let (subject, ids) = worlds::filter();
+    let (object_type, permission) = ("folder".parse().expect("a type"), "view".parse().expect("a permission"));
+    let (acting, situation) = (Acting::default(), Situation::default());
+    let request = FilterResources { object_type, permission, subject, acting, ids, situation };
+    let FilterResources { object_type, permission, subject, acting, ids, situation: _ } = request.clone();
+    let of = FilterOf { object_type, permission, subject, acting };
+    let found = engine.filter_resources(&request, &Cancel::default()).expect("answers");
+    let allowed = found.decisions.iter().filter(|decision| **decision == Some(Decision::Allow)).count();
+    assert!(allowed > 0 && allowed < ids.len() && found.errors.is_empty(), "{allowed} are allowed");
+    let mut group = criterion.benchmark_group("filter");
+    group.throughput(Throughput::Elements(ids.len() as u64));
+    group.bench_function(BenchmarkId::new("engine", ids.len()), |bencher| {
+        bencher.iter(|| engine.filter_resources(&request, &Cancel::default()).expect("answers").decisions.len());
+    });
+    group.bench_function(BenchmarkId::new("grpc", ids.len()), |bencher| {
+        bencher.iter(|| client.filter_resources(&of, &ids, &Under::default()).expect("answers").decisions.len());
+    });
+    group.finish();
+}
+
 fn print_table(cases: &[Case], output: &Path, began: SystemTime) {
     let mut table = String::new();
     let mut rows: Vec<(String, usize)> = cases.iter().map(|case| (name(case), case.size)).collect();
     rows.push(("batch".to_owned(), 1_000));
+    rows.push(("filter".to_owned(), 1_000));
     for (group, size) in rows {
         let cells = ROADS.map(|road| match figures::measured(output, &group, road, size, began) {
             Some((mean, lower, upper)) => format!("{mean:>10.2} ({lower:.2} – {upper:.2})"),

@@ -5,7 +5,7 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a bench that cannot go on fails by panicking")]
 
-use procura::model::{Decision, Question, RelationTuple};
+use procura::model::{Decision, ObjectId, Question, RelationTuple, SubjectRef};
 
 pub const SEED: u64 = 20_261_125;
 pub const DEPTHS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -123,4 +123,14 @@ pub fn batch() -> Vec<Question> {
             question(&format!("folder:d{depth}c{chain}l0#view@user:rita{}", rng.below(2) * chain))
         })
         .collect()
+}
+
+/// A thousand folders of every depth and level, and whoever is allowed on some.
+pub fn filter() -> (SubjectRef, Vec<ObjectId>) {
+    let mut rng = Rng(SEED + 2);
+    let folder = |_| {
+        let (depth, chain) = (DEPTHS[rng.below(DEPTHS.len())], rng.below(CHAINS));
+        ObjectId::new(format!("d{depth}c{chain}l{}", rng.below(depth + 1))).expect("an id")
+    };
+    ("user:rita0".parse().expect("a subject"), (0..1_000).map(folder).collect())
 }

@@ -12,7 +12,7 @@ use crate::engine::{
 };
 use crate::model::{
     CONTEXT_DEPTH_MAX, CaveatName, Consistency, ConsistencyToken, Context, Decision, ITEM_ID_BYTES_MAX, Limits,
-    NameError, ObjectId, ObjectRef, Precondition, Question, REQUEST_CONTEXT_BYTES_MAX, RelationName, RelationTuple,
+    ObjectId, ObjectRef, Precondition, Question, REQUEST_CONTEXT_BYTES_MAX, RelationName, RelationTuple,
     STORED_CONTEXT_BYTES_MAX, Step, SubjectFilter, SubjectIdFilter, SubjectRef, SubjectRelationFilter, Timestamp,
     TupleCaveat, TupleFilter, TupleKey, TupleUpdate, TypeName, UpdateKind, WATCH_NAMES_MAX, Witness,
 };
@@ -99,10 +99,6 @@ impl Place<'_> {
         }
     }
 
-    fn named<'v>(&'v self, value: &'v str) -> impl Fn(NameError) -> Refusal + 'v {
-        move |error| self.invalid(value, error)
-    }
-
     fn over(&self, name: &'static str, found: usize, max: usize, unit: &str) -> Refusal {
         Refusal {
             kind: RefusalKind::Limit { name, max: max as u64 },
@@ -136,15 +132,15 @@ impl Refusal {
 // ---- names, objects, subjects ----
 
 pub(super) fn type_name(place: Place<'_>, text: String) -> Result<TypeName, Refusal> {
-    TypeName::new(text.as_str()).map_err(place.named(&text))
+    TypeName::take(text).map_err(|(text, error)| place.invalid(text, error))
 }
 
 pub(super) fn relation_name(place: Place<'_>, text: String) -> Result<RelationName, Refusal> {
-    RelationName::new(text.as_str()).map_err(place.named(&text))
+    RelationName::take(text).map_err(|(text, error)| place.invalid(text, error))
 }
 
 fn object_id(place: Place<'_>, text: String) -> Result<ObjectId, Refusal> {
-    ObjectId::new(text.as_str()).map_err(place.named(&text))
+    ObjectId::take(text).map_err(|(text, error)| place.invalid(text, error))
 }
 
 pub(super) fn object(place: Place<'_>, message: Option<wire::ObjectRef>) -> Result<ObjectRef, Refusal> {

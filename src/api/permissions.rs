@@ -1,6 +1,6 @@
 //! `PermissionService`: Check and CheckBulk; what filters is in `filter`, what lists in `lists`, what has a tree in `trees`.
 
-use super::convert::{self, Place};
+use super::convert::{self, Place, PlacedItem, Refusal};
 use super::convert_acting::{self, to_chain, to_denial};
 use super::desk::{Desk, Lane};
 use super::filter;
@@ -60,21 +60,27 @@ impl PermissionService for Permissions {
             let situation = convert::situation(consistency, context, contextual_tuples, clock, &limits)?;
             let acting = convert_acting::acting(acting)?;
             let options = CheckOptions { situation, acting, explain, cancel: cancel.clone() };
-            let items = convert::items(items, &limits)?;
-            let questions: Vec<Question> =
-                items.iter().filter_map(|(_, question)| question.as_ref().ok().cloned()).collect();
+            let mut questions: Vec<Question> = Vec::with_capacity(items.len());
+            let take = |(id, question): PlacedItem| match question {
+                Ok(question) => {
+                    questions.push(question);
+                    (id, None)
+                }
+                Err(refusal) => (id, Some(refusal)),
+            };
+            let items: Vec<(String, Option<Refusal>)> = convert::items(items, &limits)?.into_iter().map(take).collect();
             let BulkAnswer { answers, revision, historical } = engine.check_bulk(&questions, &options)?;
             let mut answers = answers.into_iter();
             let mut results = Vec::with_capacity(items.len());
-            for (index, (id, question)) in items.into_iter().enumerate() {
-                let answer = match question {
-                    Ok(_) => match answers.next() {
+            for (index, (id, refusal)) in items.into_iter().enumerate() {
+                let answer = match refusal {
+                    None => match answers.next() {
                         Some(answer) => answer.map_err(|error| Failure::from(error).within(&format!("items[{index}]"))),
                         None => {
                             return Err(Failure::internal("the engine gave fewer answers than it was asked questions"));
                         }
                     },
-                    Err(refusal) => Err(refusal.into()),
+                    Some(refusal) => Err(refusal.into()),
                 };
                 results.push(wire::CheckBulkResult { id, result: Some(result(answer)) });
             }

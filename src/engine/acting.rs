@@ -12,9 +12,9 @@ use crate::delegation::Chain;
 use crate::graph::View;
 use crate::model::{
     Acting, ChainLink, Consistency, Context, Delegation, DelegationState, DenyReason, Mandate, MemberNum, Membership,
-    ObjectNum, ObjectRef, SubjectRef, Timestamp, TupleCaveat, TypeNum,
+    ObjectNum, ObjectRef, RelationName, SubjectRef, Timestamp, TupleCaveat, TypeName, TypeNum,
 };
-use crate::schema::{Pair, Plan, Side};
+use crate::schema::{Plan, Side};
 use crate::store::{Snapshot, SubjectKey};
 use crate::walk::{self, Asked, Asker, Budget, Heights, Node};
 use hashbrown::HashMap;
@@ -82,12 +82,12 @@ pub(super) struct Authority {
     /// object asked about itself.
     pub(super) anchors: HashMap<ObjectRef, Option<(TypeNum, ObjectNum)>>,
     pub(super) conditions: Vec<(TupleCaveat, Value)>,
-    /// What is asked, by the names that scopes go by.
-    pub(super) pair: Option<(MemberNum, Pair)>,
     /// What one walk has found of several actors, for the node it was asked of.
     pub(super) together: Option<(Node, Vec<(SubjectKey, Value)>)>,
     /// Of each subject asked about, if questions follow one another: what was found for it.
     pub(super) askers: Option<HashMap<SubjectKey, Asker>>,
+    /// The permission that a scope was asked about last, as scopes name it.
+    pub(super) asked: Option<(MemberNum, (TypeName, RelationName))>,
 }
 
 /// Whether what is found for one question is kept for the next.
@@ -187,19 +187,7 @@ impl Authority {
             // A list may have it as a row, and goes on where it was.
             resolver.keep_place(standing.in_force.names.member(caller.member)?.of, &object.id);
         }
-        let mut authority = Authority {
-            caller,
-            form: Form::Chains { chains: Vec::new(), others_until: None },
-            heights: Heights::default(),
-            anchors: HashMap::new(),
-            conditions: Vec::new(),
-            pair: None,
-            together: None,
-            askers: match keep {
-                Keep::Nothing => None,
-                Keep::Answers => Some(HashMap::new()),
-            },
-        };
+        let mut authority = Authority::itself(caller, false, keep);
         let id = match &acting.mandate {
             Mandate::Own => {
                 let is_suspended = match subject {
@@ -237,6 +225,23 @@ impl Authority {
         }
         authority.form = Form::Chains { chains, others_until };
         Ok(authority)
+    }
+
+    /// A subject that asks for itself.
+    pub(super) fn itself(caller: SubjectKey, is_suspended: bool, keep: Keep) -> Authority {
+        Authority {
+            caller,
+            form: Form::Own { is_suspended },
+            heights: Heights::default(),
+            anchors: HashMap::new(),
+            conditions: Vec::new(),
+            together: None,
+            askers: match keep {
+                Keep::Nothing => None,
+                Keep::Answers => Some(HashMap::new()),
+            },
+            asked: None,
+        }
     }
 
     /// Forgets what was found for earlier questions, and for whom is asked not.

@@ -1,15 +1,16 @@
 //! Check and CheckBulk: at which revision? what does it mean? is it so?
 
-use super::acting::{Authority, Keep, judge_acting};
+use super::acting::{Authority, Form, Keep, judge_acting};
 use super::effect::{Here, Judged};
 use super::resolve::{Resolver, Transient};
 use super::situation::{Situation, Standing};
 use super::{Engine, Error, Kind};
 use crate::model::{
-    Acting, Cancel, ChainLink, Decision, Denial, Mandate, Membership, Question, Revision, SubjectRef, Timestamp,
-    Witness,
+    Acting, Cancel, ChainLink, Decision, Denial, Mandate, MemberNum, Membership, ObjectNum, Question, RelationName,
+    Revision, SubjectRef, Timestamp, TypeName, TypeNum, Witness,
 };
-use crate::walk::Budget;
+use crate::store::SubjectKey;
+use crate::walk::{Budget, Node};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
@@ -60,13 +61,27 @@ pub struct BulkAnswer {
     pub historical: bool,
 }
 
+/// A permission of a type, by its names and by its numbers.
+type Permission<'a> = (&'a TypeName, &'a RelationName, (TypeNum, MemberNum));
+
+/// What the questions of a batch share: many ask for one permission of one type, or for one subject.
+#[derive(Default)]
+struct Known<'a> {
+    /// The one asked for last.
+    permission: Option<Permission<'a>>,
+    /// Who asked last, for itself: its number, and whether it is suspended.
+    own: Option<(&'a SubjectRef, SubjectKey, bool)>,
+    /// What was found about callers that act for another, with the numbers that it speaks in.
+    callers: HashMap<&'a SubjectRef, (Authority, Transient)>,
+}
+
 impl Engine {
     /// Does the subject have the permission on the object? Errors are errors, never a decision.
     pub fn check(&self, question: &Question, options: &CheckOptions) -> Result<CheckAnswer, Error> {
         judge_acting(&options.acting, &options.situation)?;
         let standing = self.stand(&options.situation, &options.cancel)?;
         let budget = Budget::new(&self.limits, options.cancel.clone());
-        let answer = self.answer(&standing, question, options, budget, &mut HashMap::new())?;
+        let answer = self.answer(&standing, question, options, budget, &mut Known::default())?;
         Ok(CheckAnswer { answer, revision: standing.revision(), historical: standing.historical })
     }
 
@@ -94,7 +109,7 @@ impl Engine {
             return None;
         }
         let budget = Budget::at_once(&self.limits, cancel.clone());
-        match self.answer(&standing, question, options, budget, &mut HashMap::new()) {
+        match self.answer(&standing, question, options, budget, &mut Known::default()) {
             Ok(answer) => {
                 Some(Ok(CheckAnswer { answer, revision: standing.revision(), historical: standing.historical }))
             }
@@ -113,58 +128,72 @@ impl Engine {
         }
         judge_acting(&options.acting, &options.situation)?;
         let standing = self.stand(&options.situation, &options.cancel)?;
-        let mut authorities = HashMap::new();
+        let mut known = Known::default();
         let mut answers = Vec::with_capacity(questions.len());
         for question in questions {
             if options.cancel.is_set() {
                 return Err(Error::new(Kind::Cancelled, "CANCELLED", "cancelled"));
             }
             let budget = Budget::new(&self.limits, options.cancel.clone());
-            answers.push(self.answer(&standing, question, options, budget, &mut authorities));
+            answers.push(self.answer(&standing, question, options, budget, &mut known));
         }
         Ok(BulkAnswer { answers, revision: standing.revision(), historical: standing.historical })
     }
 
-    /// `taken` keeps what was found about callers that act for another, for the next question of a batch.
-    fn answer(
+    /// `known` keeps what the next question of a batch may share.
+    fn answer<'a>(
         &self,
         standing: &Standing,
-        question: &Question,
+        question: &'a Question,
         options: &CheckOptions,
         mut budget: Budget,
-        taken: &mut HashMap<SubjectRef, (Authority, Transient)>,
+        known: &mut Known<'a>,
     ) -> Result<Answer, Error> {
         let CheckOptions { situation, acting, explain, cancel: _ } = options;
         let Standing { in_force, view, transient, .. } = standing;
         let (subject, context) = (&question.subject, &situation.context);
-        let (judged, resolver) = match acting.mandate {
+        let Known { permission, own, callers } = known;
+        let keeping = (context, Keep::Nothing);
+        let (judged, chain, resolver) = match acting.mandate {
             Mandate::Own => {
                 let mut resolver = Resolver::again(&self.store, in_force, transient);
-                let node = resolver.asked_node(&question.object, &question.permission)?;
-                let asking = (subject, acting);
-                let keeping = (context, Keep::Nothing);
-                let mut authority = Authority::of(standing, &mut resolver, asking, keeping, &mut budget)?;
+                let node = asked_node(&mut resolver, question, permission)?;
+                let mut authority = match own {
+                    Some((of, caller, is_suspended)) if *of == subject => {
+                        Authority::itself(*caller, *is_suspended, Keep::Nothing)
+                    }
+                    Some(_) | None => Authority::of(standing, &mut resolver, (subject, acting), keeping, &mut budget)?,
+                };
+                // A number that is this question's alone may be another id's in the next.
+                if let Form::Own { is_suspended } = authority.form
+                    && authority.caller.object.0 < ObjectNum::TRANSIENT_FIRST
+                {
+                    *own = Some((subject, authority.caller, is_suspended));
+                }
                 let here = Here { in_force, view, resolver: &resolver, context };
-                (authority.judge(here, node, &mut budget, *explain)?, resolver)
+                let judged = authority.judge(here, node, &mut budget, *explain)?;
+                let chain = authority.shown(judged.by);
+                (judged, chain, resolver)
             }
             Mandate::Delegation(_) | Mandate::OnBehalfOf(_) => {
-                let (authority, transient) = match taken.entry(subject.clone()) {
+                let (authority, transient) = match callers.entry(subject) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(unknown) => {
                         let mut resolver = Resolver::again(&self.store, in_force, transient);
-                        let asking = (subject, acting);
-                        let keeping = (context, Keep::Nothing);
-                        let authority = Authority::of(standing, &mut resolver, asking, keeping, &mut budget)?;
+                        let authority =
+                            Authority::of(standing, &mut resolver, (subject, acting), keeping, &mut budget)?;
                         unknown.insert((authority, resolver.into_transient()))
                     }
                 };
                 let mut resolver = Resolver::again(&self.store, in_force, transient);
-                let node = resolver.asked_node(&question.object, &question.permission)?;
+                let node = asked_node(&mut resolver, question, permission)?;
                 let here = Here { in_force, view, resolver: &resolver, context };
-                (authority.judge(here, node, &mut budget, *explain)?, resolver)
+                let judged = authority.judge(here, node, &mut budget, *explain)?;
+                let chain = authority.shown(judged.by);
+                (judged, chain, resolver)
             }
         };
-        let Judged { membership, missing, valid_until, denial, chain, trail } = judged;
+        let Judged { membership, missing, valid_until, denial, by: _, trail } = judged;
         let decision = decided(membership);
         let witness = match decision {
             Decision::Allow => explain.then(|| resolver.witness(view, &trail)).transpose()?,
@@ -172,6 +201,24 @@ impl Engine {
         };
         Ok(Answer { decision, witness, missing, valid_until, denial, chain, edges: budget.edges() })
     }
+}
+
+/// What is asked, in numbers: those of the permission are the last question's, if it asked for the same.
+fn asked_node<'a>(
+    resolver: &mut Resolver<'_>,
+    question: &'a Question,
+    known: &mut Option<Permission<'a>>,
+) -> Result<Node, Error> {
+    let Question { object, permission, subject: _ } = question;
+    let (of, member) = match known {
+        Some((object_type, name, numbers)) if **object_type == object.object_type && *name == permission => *numbers,
+        Some(_) | None => {
+            let numbers = resolver.asked_member(&object.object_type, "object.type", permission, "permission")?;
+            *known = Some((&object.object_type, permission, numbers));
+            numbers
+        }
+    };
+    resolver.node_of(of, member, &object.id)
 }
 
 /// What the engine says of what the walk found. The one place an Allow is made.

@@ -43,8 +43,9 @@ pub(super) struct Judged {
     pub(super) missing: Vec<String>,
     pub(super) valid_until: Option<Timestamp>,
     pub(super) denial: Option<Denial>,
-    /// The chain it was found by; empty when the subject asked for itself, or there is none.
-    pub(super) chain: Vec<ChainLink>,
+    /// Which of the chains it was found by; `None` when the subject asked for itself, or there is none. See
+    /// `Authority::shown`.
+    pub(super) by: Option<usize>,
     /// How the caller itself comes to have it, if that was wanted and it has.
     pub(super) trail: Vec<(u32, TrailStep)>,
 }
@@ -103,6 +104,16 @@ pub(super) fn tests(links: usize) -> impl Iterator<Item = Test> {
 }
 
 impl Authority {
+    /// The chain of an answer, root first, as it is shown.
+    pub(super) fn shown(&self, by: Option<usize>) -> Vec<ChainLink> {
+        match &self.form {
+            Form::Own { .. } => Vec::new(),
+            Form::Chains { chains, others_until: _ } => {
+                by.and_then(|by| chains.get(by)).map_or_else(Vec::new, Taken::shown)
+            }
+        }
+    }
+
     /// Answers one question. Too many chains that could allow it, or too much work, is an error.
     pub(super) fn judge(
         &mut self,
@@ -122,7 +133,7 @@ impl Authority {
                         let Value { membership, missing, valid_until, fault } = value;
                         match fault {
                             Some(error) => Err(error),
-                            None => Ok(Judged { membership, missing, valid_until, denial, chain: Vec::new(), trail }),
+                            None => Ok(Judged { membership, missing, valid_until, denial, by: None, trail }),
                         }
                     })
                 }
@@ -168,7 +179,7 @@ impl Authority {
                 continue;
             }
             if effect.value.membership == Membership::Member {
-                return Ok(told(taken, effect, None));
+                return Ok(told(at, effect, None));
             }
             until = earliest(until, effect.value.valid_until);
             let is_better = best.as_ref().is_none_or(|(_, best)| {
@@ -181,8 +192,8 @@ impl Authority {
         if let Some(error) = fault {
             return Err(error);
         }
-        match best.and_then(|(at, effect)| Some((chains.get(at)?, effect))) {
-            Some((taken, effect)) => Ok(told(taken, effect, Some(until))),
+        match best {
+            Some((at, effect)) => Ok(told(at, effect, Some(until))),
             None => Ok(denied(Some(Denial { reason: DenyReason::NoDelegation, hop: None }), until)),
         }
     }
@@ -245,6 +256,7 @@ impl Authority {
         noting: bool,
     ) -> Result<Tested, Error> {
         let caller = taken.links.len();
+        let broken = || Error::new(Kind::Internal, "INTERNAL", "an internal error").with_detail("a test of no hop");
         let denies = |denies: bool| Value::of(if denies { Membership::Not } else { Membership::Member });
         let delegation = |hop: usize| taken.chain.delegations().nth(hop.wrapping_sub(1)).ok_or_else(broken);
         let actor = |hop: usize| taken.actors.get(hop).ok_or_else(broken);
@@ -355,12 +367,13 @@ impl Authority {
         budget: &mut Budget,
     ) -> Result<(Value, DenyReason), Error> {
         let object = (here.in_force.names.member(node.member)?.of, node.object);
-        if self.pair.as_ref().is_none_or(|(member, _)| *member != node.member) {
-            self.pair = Some((node.member, pair(here.in_force, node)?));
-        }
-        let Authority { caller: _, form: _, heights, anchors, conditions, pair, together: _, askers } = self;
-        let Some((_, pair)) = pair else { return Err(broken()) };
+        let Authority { caller: _, form: _, heights, anchors, conditions, together: _, askers, asked } = self;
         let follows = askers.is_some();
+        // The same for every object of a filter or a list.
+        let (_, pair) = match asked.take() {
+            Some(known) if known.0 == node.member => asked.insert(known),
+            Some(_) | None => asked.insert((node.member, pair(here.in_force, node)?)),
+        };
         // What nothing mentions has no place in the hierarchy, and is told by its name.
         let is_unknown = node.object.0 >= ObjectNum::TRANSIENT_FIRST;
         let unknown = is_unknown.then(|| here.resolver.object_of(node)).transpose()?;
@@ -456,10 +469,6 @@ fn condition(
 }
 
 /// The definition and name that a scope has to have.
-fn broken() -> Error {
-    Error::new(Kind::Internal, "INTERNAL", "an internal error").with_detail("a test of no hop")
-}
-
 fn pair(in_force: &InForce, node: Node) -> Result<(TypeName, RelationName), Error> {
     let member = in_force.names.member(node.member)?;
     let name = member.name.clone().ok_or_else(|| Error::new(Kind::Internal, "INTERNAL", "an internal error"))?;
@@ -467,19 +476,12 @@ fn pair(in_force: &InForce, node: Node) -> Result<(TypeName, RelationName), Erro
 }
 
 fn denied(denial: Option<Denial>, valid_until: Option<Timestamp>) -> Judged {
-    Judged {
-        membership: Membership::Not,
-        missing: Vec::new(),
-        valid_until,
-        denial,
-        chain: Vec::new(),
-        trail: Vec::new(),
-    }
+    Judged { membership: Membership::Not, missing: Vec::new(), valid_until, denial, by: None, trail: Vec::new() }
 }
 
 /// The effect of a chain as an answer, which holds `until` then if that is given, or as long as the effect does.
-fn told(taken: &Taken, effect: Effect, until: Option<Option<Timestamp>>) -> Judged {
+fn told(by: usize, effect: Effect, until: Option<Option<Timestamp>>) -> Judged {
     let Effect { value, denial, passed: _, trail } = effect;
     let Value { membership, missing, valid_until, fault: _ } = value;
-    Judged { membership, missing, valid_until: until.unwrap_or(valid_until), denial, chain: taken.shown(), trail }
+    Judged { membership, missing, valid_until: until.unwrap_or(valid_until), denial, by: Some(by), trail }
 }

@@ -80,8 +80,9 @@ impl Engine {
             return self.explain_at(&standing, &resolver, (question, asked), context, cancel);
         }
         let here = Here { in_force: &standing.in_force, view: &standing.view, resolver: &resolver, context };
-        let Judged { membership, missing, valid_until, denial, chain, trail: _ } =
+        let Judged { membership, missing, valid_until, denial, by, trail: _ } =
             authority.judge(here, node, &mut budget, false)?;
+        let chain = authority.shown(by);
         let (chains, is_whole) =
             self.explain_chains(&standing, here, &mut authority, (question, node), &chain, cancel)?;
         Ok(Explained {

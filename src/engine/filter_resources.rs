@@ -105,7 +105,8 @@ struct Filter<'a> {
 impl Filter<'_> {
     fn all(&mut self, cancel: &Cancel, filtered: &mut Filtered) -> Result<(), Error> {
         let (request, standing) = (self.request, self.standing);
-        let resolver = Resolver::again(&self.engine.store, &standing.in_force, &self.named);
+        let named = self.named.clone();
+        let resolver = Resolver::again(&self.engine.store, &standing.in_force, &named);
         for (at, id) in request.ids.iter().enumerate() {
             refuse_cancelled(cancel)?;
             let said = match resolver.number_of(self.of, id) {
@@ -141,7 +142,7 @@ impl Filter<'_> {
             self.authority.forget();
             self.edges_kept = 0;
         }
-        let Judged { membership, missing, valid_until: _, denial: _, chain: _, trail: _ } = judged?;
+        let Judged { membership, missing, valid_until: _, denial: _, by: _, trail: _ } = judged?;
         Ok((decided(membership), missing))
     }
 
@@ -153,8 +154,9 @@ impl Filter<'_> {
         if !is_anchor && let Some(said) = &self.stranger {
             return said.clone();
         }
-        let mut resolver = Resolver::again(&self.engine.store, &self.standing.in_force, &self.named);
-        let node = resolver.asked_node(&object, &self.request.permission)?;
+        let named = self.named.clone();
+        let mut resolver = Resolver::again(&self.engine.store, &self.standing.in_force, &named);
+        let node = resolver.node_of(self.of, self.member, id)?;
         let said = self.ask(&resolver, node, cancel);
         if !is_anchor {
             self.stranger = Some(said.clone());

@@ -284,10 +284,10 @@ impl DelegateLister {
         let mut authority = Authority::of(&self.standing, &mut resolver, (&subject, &acting), keeping, budget)?;
         let node = resolver.asked_node(&self.asked.object, &self.asked.permission)?;
         let here = Here { in_force, view, resolver: &resolver, context };
-        let Judged { membership, missing, chain, .. } = authority.judge(here, node, budget, false)?;
+        let Judged { membership, missing, by, .. } = authority.judge(here, node, budget, false)?;
         Ok((membership != Membership::Not).then(|| DelegateRow {
             subject,
-            chain,
+            chain: authority.shown(by),
             decision: decided(membership),
             missing,
             exclusions: Vec::new(),

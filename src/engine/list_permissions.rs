@@ -66,7 +66,7 @@ impl Engine {
         for member in &definition.members {
             let node = resolver.asked_node(object, member.name())?;
             let here = Here { in_force, view, resolver: &resolver, context };
-            let Judged { membership, missing, denial, chain, valid_until: _, trail: _ } =
+            let Judged { membership, missing, denial, by, valid_until: _, trail: _ } =
                 authority.judge(here, node, &mut budget, false)?;
             let is_relation = match member {
                 Member::Relation(_) => true,
@@ -78,7 +78,7 @@ impl Engine {
                 decision: decided(membership),
                 missing_fields: missing,
                 denial,
-                chain,
+                chain: authority.shown(by),
             });
         }
         Ok(PermissionsListed { rows, revision, historical: *historical })

@@ -179,7 +179,7 @@ impl ResourceLister {
             let node = Node { member: self.target, object: number };
             let (in_force, view, context) = (&*self.in_force, &self.view, &self.context);
             let here = Here { in_force, view, resolver: &resolver, context };
-            let Judged { membership, missing, denial, chain, valid_until: _, trail: _ } =
+            let Judged { membership, missing, denial, by, valid_until: _, trail: _ } =
                 self.authority.judge(here, node, &mut self.budget, false)?;
             self.ahead.asked = None;
             if membership == Membership::Not {
@@ -190,7 +190,7 @@ impl ResourceLister {
                 decision: decided(membership),
                 missing_fields: missing,
                 denial,
-                chain,
+                chain: self.authority.shown(by),
                 cursor: self.seal.close(self.view.snapshot().revision(), &self.ahead.order.position(number)),
             });
         }

@@ -12,13 +12,14 @@ use crate::schema::{Quantifier, Refusal, Side, Targets};
 use crate::store::{self, RowCaveat, RowKey, RowValue, Store, SubjectKey};
 use crate::walk::{self, Failure, Node, TrailStep};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Numbers of one request: those the store gave, and transient ones for ids that no tuple mentions. Such an id has no
 /// rows, but wildcards and self-membership still answer for it.
 pub(super) struct Resolver<'a> {
     store: &'a Store,
     in_force: &'a InForce,
-    transient: Transient,
+    transient: Cow<'a, Transient>,
 }
 
 /// Most ids without a number of the store in one request.
@@ -39,23 +40,28 @@ pub(super) struct Place {
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(store: &'a Store, in_force: &'a InForce) -> Resolver<'a> {
-        Resolver { store, in_force, transient: Transient::new() }
+        Resolver { store, in_force, transient: Cow::Owned(Transient::new()) }
     }
 
-    /// One that knows the numbers an earlier one gave.
-    pub(super) fn again(store: &'a Store, in_force: &'a InForce, transient: &Transient) -> Resolver<'a> {
-        Resolver { store, in_force, transient: transient.clone() }
+    /// One that knows the numbers an earlier one gave, and copies them when it gives one itself.
+    pub(super) fn again(store: &'a Store, in_force: &'a InForce, transient: &'a Transient) -> Resolver<'a> {
+        Resolver { store, in_force, transient: Cow::Borrowed(transient) }
     }
 
     /// The numbers given.
     pub(super) fn into_transient(self) -> Transient {
-        self.transient
+        self.transient.into_owned()
     }
 
     /// What is asked of an object.
     pub(super) fn asked_node(&mut self, object: &ObjectRef, permission: &RelationName) -> Result<Node, Error> {
         let (of, member) = self.asked_member(&object.object_type, "object.type", permission, "permission")?;
-        Ok(Node { member, object: self.number(of, &object.id)? })
+        self.node_of(of, member, &object.id)
+    }
+
+    /// What is asked of an object of a type.
+    pub(super) fn node_of(&mut self, of: TypeNum, member: MemberNum, id: &ObjectId) -> Result<Node, Error> {
+        Ok(Node { member, object: self.number(of, id)? })
     }
 
     /// An object that a field of the request names.
@@ -170,9 +176,10 @@ impl<'a> Resolver<'a> {
             return Err(Error::new(Kind::ResourceExhausted, "TOO_MANY_UNKNOWN_IDS", message)
                 .with_fact("limit", PLACES_MAX.to_string()));
         }
-        match self.transient.get_mut(at) {
+        let places = self.transient.to_mut();
+        match places.get_mut(at) {
             Some(place) => place.used = true,
-            None => self.transient.push(Place { of, id: id.clone(), used: true }),
+            None => places.push(Place { of, id: id.clone(), used: true }),
         }
         Ok(transient(at))
     }
@@ -186,7 +193,7 @@ impl<'a> Resolver<'a> {
     /// Keeps a place for an id of the question, for whose place in a list it must not matter whether the store knows it.
     pub(super) fn keep_place(&mut self, of: TypeNum, id: &ObjectId) {
         if !self.transient.iter().any(|place| place.of == of && place.id == *id) {
-            self.transient.push(Place { of, id: id.clone(), used: false });
+            self.transient.to_mut().push(Place { of, id: id.clone(), used: false });
         }
     }
 

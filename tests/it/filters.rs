@@ -334,3 +334,32 @@ fn one_revision_and_a_bound_of_its_own() {
     let gave_up: Result<Filtered, Error> = engine.filter_resources(&asked("view", "user:rita", &["a"]), &gone);
     assert_eq!(refused(gave_up, &[Kind::Cancelled]).reason, "CANCELLED");
 }
+
+/// What a batch shares from question to question is never an id that only one of them names.
+#[test]
+fn in_a_batch_no_unknown_id_is_taken_for_another() {
+    let engine = world();
+    let texts = [
+        ("user:rita#me@user:zoe", Decision::Deny),
+        ("user:yan#me@user:zoe", Decision::Deny),
+        ("user:zoe#me@user:zoe", Decision::Allow),
+        ("user:zoe#me@user:yan", Decision::Deny),
+        ("user:yan#me@user:yan", Decision::Allow),
+        ("doc:b#view@user:rita", Decision::Allow),
+        ("doc:c#view@user:rita", Decision::Deny),
+        ("doc:c#view@user:zoe", Decision::Allow),
+        ("doc:c#banned@user:zoe", Decision::Deny),
+        ("doc:c#banned@user:rita", Decision::Allow),
+        ("group:eng#member@user:rita", Decision::Allow),
+    ];
+    let laid = ["group:eng#member@user:new".parse().expect("a tuple")];
+    for contextual_tuples in [Vec::new(), laid.to_vec()] {
+        let questions: Vec<Question> = texts.iter().map(|(text, _)| crate::engines::question(text)).collect();
+        let situation = Situation { contextual_tuples, ..Situation::default() };
+        let options = CheckOptions { situation, ..CheckOptions::default() };
+        let bulk = engine.check_bulk(&questions, &options).unwrap_or_else(|error| panic!("{}", told(&error)));
+        for ((text, due), answer) in texts.iter().zip(bulk.answers) {
+            assert_eq!(answer.map(|answer| answer.decision).map_err(|error| told(&error)), Ok(*due), "{text}");
+        }
+    }
+}
