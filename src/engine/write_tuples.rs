@@ -283,7 +283,6 @@ impl Engine {
     }
 }
 
-/// The precondition that does not hold, by what it asks for.
 /// The store's error, as one about the precondition if it is that.
 fn unmet_or(error: store::Error, preconditions: &[Precondition]) -> Error {
     if let store::Error::PreconditionFailed { index } = error {
@@ -293,6 +292,7 @@ fn unmet_or(error: store::Error, preconditions: &[Precondition]) -> Error {
     }
 }
 
+/// The precondition that does not hold, by what it asks for.
 fn unmet(index: usize, precondition: Option<&Precondition>) -> Error {
     let error = Error::from(store::Error::PreconditionFailed { index });
     let (filter, said) = match precondition {
