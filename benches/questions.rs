@@ -144,7 +144,8 @@ fn bench(
             (ready, options)
         })
         .collect();
-    let check = |(ready, options): &(Ready, CheckOptions)| engine.check(&ready.question, options).expect("an answer").answer;
+    let check =
+        |(ready, options): &(Ready, CheckOptions)| engine.check(&ready.question, options).expect("an answer").answer;
     for one in &asked {
         assert_eq!(check(one).decision, one.0.expected, "{:?}", one.0.question);
     }
