@@ -100,7 +100,7 @@ bin-release:
 # One JSON object a world, then one table and one picture of all. Fails where any answer was wrong, after all have run.
 SCALE ?= small
 SECONDS ?= 5
-MIX ?= check=90,bulk=5,list=4,write=1
+MIX ?= check=90,bulk=4,filter=2,list=3,write=1
 WORLDS ?= deep groups github drive saas delegated boolean roles cyclic large
 
 bench-grpc: build-release

@@ -5,13 +5,13 @@
 //! stalls is seen to stall, in every call that was due meanwhile.
 
 use super::{
-    Ask, ClientError, ListPage, ResourcesOf, STREAM_TIME, check_bulk_request, check_request, endpoint, lists,
-    reply_bytes_max,
+    Ask, ClientError, FilterOf, ListPage, ResourcesOf, STREAM_TIME, Under, check_bulk_request, check_request, endpoint,
+    filter, lists, reply_bytes_max,
 };
 use crate::api::wire::permission_service_client::PermissionServiceClient;
 use crate::api::wire::tuple_service_client::TupleServiceClient;
 use crate::api::{convert, wire};
-use crate::model::{Decision, ObjectRef, Question, TupleUpdate};
+use crate::model::{Decision, ObjectId, ObjectRef, Question, TupleUpdate};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +29,10 @@ pub struct CheckCall(Arc<wire::CheckRequest>);
 #[derive(Clone, Debug)]
 pub struct BulkCall(Arc<wire::CheckBulkRequest>);
 
+/// Of many ids, which of them a subject may.
+#[derive(Clone, Debug)]
+pub struct FilterCall(Arc<wire::FilterResourcesRequest>);
+
 /// A list of objects, read to its end.
 #[derive(Clone, Debug)]
 pub struct ListCall(Arc<wire::ListResourcesRequest>);
@@ -42,6 +46,7 @@ pub struct WriteCall(wire::WriteTuplesRequest);
 pub enum Call {
     Check(CheckCall),
     Bulk(BulkCall),
+    Filter(FilterCall),
     List(ListCall),
     /// When it is acknowledged, the check is asked over another connection. The time is the write's alone.
     Write(WriteCall, CheckCall),
@@ -51,7 +56,7 @@ pub enum Call {
 #[derive(Debug)]
 pub enum Heard {
     Decision(Decision),
-    /// In the order of the questions.
+    /// In the order of the questions, or of the ids.
     Decisions(Vec<Result<Decision, ClientError>>),
     /// All rows, in their order.
     Objects(Vec<(ObjectRef, Decision)>),
@@ -72,6 +77,14 @@ impl BulkCall {
     #[must_use]
     pub fn new(questions: &[Question], ask: &Ask) -> BulkCall {
         BulkCall(Arc::new(check_bulk_request(questions, ask)))
+    }
+}
+
+impl FilterCall {
+    /// The subject and the permission once, and the ids.
+    #[must_use]
+    pub fn new(asked: &FilterOf, ids: &[ObjectId], under: &Under) -> FilterCall {
+        FilterCall(Arc::new(filter::filter_request(asked, ids, under)))
     }
 }
 
@@ -280,6 +293,7 @@ impl Lines {
         let heard = match call {
             Call::Check(check) => self.check(worker, &check).await.map(Heard::Decision),
             Call::Bulk(bulk) => self.bulk(worker, &bulk).await.map(Heard::Decisions),
+            Call::Filter(asked) => self.filter(worker, &asked).await.map(Heard::Decisions),
             Call::List(list) => self.list(worker, &list).await.map(Heard::Objects),
             Call::Write(write, check) => {
                 let written = self.write(worker, write).await;
@@ -323,6 +337,21 @@ impl Lines {
             return Err(ClientError::reply(message));
         }
         Ok(results.into_iter().map(|result| super::bulk_answer(result).map(|said| said.decision)).collect())
+    }
+
+    async fn filter(
+        &self,
+        number: usize,
+        FilterCall(request): &FilterCall,
+    ) -> Result<Vec<Result<Decision, ClientError>>, ClientError> {
+        let replied = self.permissions(number)?.filter_resources((**request).clone()).await;
+        let reply = replied.map_err(|status| self.failed(&status))?.into_inner();
+        let filtered = filter::filtered(reply, request.ids.len())?;
+        // In order, and one for each id without a decision: `filtered` has seen to it.
+        let mut errors = filtered.errors.into_iter().map(|(_, error)| error);
+        let unsaid = || ClientError::reply("an id came back without a decision and without an error".to_owned());
+        let one = |decision: Option<Decision>| decision.ok_or_else(|| errors.next().unwrap_or_else(unsaid));
+        Ok(filtered.decisions.into_iter().map(one).collect())
     }
 
     async fn list(

@@ -41,42 +41,49 @@ impl Client {
     /// # Errors
     /// As [`Client::check`]; what is wrong with one id stands in its place.
     pub fn filter_resources(&self, asked: &FilterOf, ids: &[ObjectId], under: &Under) -> Result<Filtered, ClientError> {
-        let FilterOf { object_type, permission, subject, acting } = asked;
-        let request = wire::FilterResourcesRequest {
-            consistency: under.at.to_wire(),
-            object_type: object_type.to_string(),
-            permission: permission.to_string(),
-            subject: Some(subject.into()),
-            ids: ids.iter().map(|id| id.as_str().to_owned()).collect(),
-            context: notes(&under.context),
-            contextual_tuples: under.wire_tuples(),
-            acting: to_acting(acting),
-            clock: under.clock.map(convert::to_timestamp),
-        };
+        let request = filter_request(asked, ids, under);
         let mut service = self.permissions();
-        let wire::FilterResourcesResponse { checked_at, historical, decisions, conditionals, errors } =
-            self.call(async { service.filter_resources(request).await })?;
-        if decisions.len() != ids.len() {
-            let message = format!("{} answers came to {} ids", decisions.len(), ids.len());
-            return Err(ClientError::reply(message));
-        }
-        let errors: Vec<(usize, ClientError)> = errors.into_iter().map(failed).collect::<Result<_, _>>()?;
-        let missing: Vec<(usize, Vec<String>)> = conditionals.into_iter().map(conditional).collect::<Result<_, _>>()?;
-        let decisions = decided(decisions)?;
-        let without = |wanted: Option<Decision>| {
-            let places = decisions.iter().enumerate();
-            places.filter(move |(_, decision)| **decision == wanted).map(|(at, _)| at)
-        };
-        let explained = errors.iter().map(|(at, _)| *at).eq(without(None))
-            && missing.iter().map(|(at, _)| *at).eq(without(Some(Decision::Conditional)));
-        if !explained {
-            return Err(ClientError::reply(
-                "errors or missing fields came to other ids than lack an answer".to_owned(),
-            ));
-        }
-        let token = convert::token_text(convert::field("checked_at"), checked_at)?;
-        Ok(Filtered { token, historical, decisions, missing, errors })
+        let reply = self.call(async { service.filter_resources(request).await })?;
+        filtered(reply, ids.len())
     }
+}
+
+pub(super) fn filter_request(asked: &FilterOf, ids: &[ObjectId], under: &Under) -> wire::FilterResourcesRequest {
+    let FilterOf { object_type, permission, subject, acting } = asked;
+    wire::FilterResourcesRequest {
+        consistency: under.at.to_wire(),
+        object_type: object_type.to_string(),
+        permission: permission.to_string(),
+        subject: Some(subject.into()),
+        ids: ids.iter().map(|id| id.as_str().to_owned()).collect(),
+        context: notes(&under.context),
+        contextual_tuples: under.wire_tuples(),
+        acting: to_acting(acting),
+        clock: under.clock.map(convert::to_timestamp),
+    }
+}
+
+/// What was answered to so many ids.
+pub(super) fn filtered(reply: wire::FilterResourcesResponse, count: usize) -> Result<Filtered, ClientError> {
+    let wire::FilterResourcesResponse { checked_at, historical, decisions, conditionals, errors } = reply;
+    if decisions.len() != count {
+        let message = format!("{} answers came to {} ids", decisions.len(), count);
+        return Err(ClientError::reply(message));
+    }
+    let errors: Vec<(usize, ClientError)> = errors.into_iter().map(failed).collect::<Result<_, _>>()?;
+    let missing: Vec<(usize, Vec<String>)> = conditionals.into_iter().map(conditional).collect::<Result<_, _>>()?;
+    let decisions = decided(decisions)?;
+    let without = |wanted: Option<Decision>| {
+        let places = decisions.iter().enumerate();
+        places.filter(move |(_, decision)| **decision == wanted).map(|(at, _)| at)
+    };
+    let explained = errors.iter().map(|(at, _)| *at).eq(without(None))
+        && missing.iter().map(|(at, _)| *at).eq(without(Some(Decision::Conditional)));
+    if !explained {
+        return Err(ClientError::reply("errors or missing fields came to other ids than lack an answer".to_owned()));
+    }
+    let token = convert::token_text(convert::field("checked_at"), checked_at)?;
+    Ok(Filtered { token, historical, decisions, missing, errors })
 }
 
 fn decided(decisions: Vec<i32>) -> Result<Vec<Option<Decision>>, ClientError> {

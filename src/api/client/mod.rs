@@ -18,7 +18,7 @@ pub use delegations::{
     DelegationChanged, DelegationCreated, DelegationRead, DelegationsImported, DelegationsOf, NewDelegation, Page,
     PageAt, Saying, SuspensionChanged, WarningSaid,
 };
-pub use drive::{Asker, BulkCall, Call, CheckCall, Driver, Heard, ListCall, Pace, Until, WriteCall};
+pub use drive::{Asker, BulkCall, Call, CheckCall, Driver, FilterCall, Heard, ListCall, Pace, Until, WriteCall};
 pub use error::ClientError;
 pub use filter::{FilterOf, Filtered};
 pub use lists::{ListPage, Listed, ResourcesOf, SubjectsOf};

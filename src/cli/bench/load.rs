@@ -4,14 +4,15 @@
 //! it is acknowledged; an answer from before it is stale.
 
 use super::fill::unfit;
-use super::ready::{Ids, Ready, ReadyList, tuple};
+use super::ready::{Ids, Ready, ReadyList, parsed, tuple};
 use super::worlds::World;
 use super::worlds::draw::Draw;
 use crate::api::client::{
-    Ask, Asker, BulkCall, Call, CheckCall, ClientError, Heard, ListCall, ListPage, ResourcesOf, Under, WriteCall,
+    Ask, Asker, BulkCall, Call, CheckCall, ClientError, FilterCall, FilterOf, Heard, ListCall, ListPage, ResourcesOf,
+    Under, WriteCall,
 };
 use crate::cli::exit::Failure;
-use crate::model::{Decision, ObjectRef, Question, TupleUpdate, UpdateKind};
+use crate::model::{Decision, ObjectId, ObjectRef, Question, TupleUpdate, UpdateKind};
 use hdrhistogram::Histogram;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::str::FromStr;
@@ -37,18 +38,21 @@ const DIGITS: u8 = 3;
 pub enum Operation {
     Check,
     Bulk,
+    Filter,
     List,
     Write,
 }
 
 impl Operation {
     /// In the order in which they are told.
-    pub const ALL: [Operation; 4] = [Operation::Check, Operation::Bulk, Operation::List, Operation::Write];
+    pub const ALL: [Operation; 5] =
+        [Operation::Check, Operation::Bulk, Operation::Filter, Operation::List, Operation::Write];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Check => "check",
             Operation::Bulk => "bulk",
+            Operation::Filter => "filter",
             Operation::List => "list",
             Operation::Write => "write",
         }
@@ -90,7 +94,7 @@ impl FromStr for Mix {
         for part in text.split(',') {
             let (name, weight) = part.trim().split_once('=').ok_or_else(|| format!("`{part}` is not KIND=WEIGHT"))?;
             let operation = Operation::ALL.into_iter().find(|operation| operation.as_str() == name);
-            let operation = operation.ok_or_else(|| format!("`{name}` is not check, bulk, list or write"))?;
+            let operation = operation.ok_or_else(|| format!("`{name}` is not check, bulk, filter, list or write"))?;
             if mix.iter().any(|(one, _)| *one == operation) {
                 return Err(format!("`{name}` stands twice"));
             }
@@ -129,6 +133,7 @@ pub struct Load {
     mix: Mix,
     checks: Vec<(CheckCall, Decision, Question)>,
     bulks: Vec<(BulkCall, Vec<(Decision, Question)>)>,
+    filters: Vec<(FilterCall, Option<Vec<bool>>, String)>,
     lists: Vec<(ListCall, Option<HashSet<ObjectRef>>, String)>,
     grants: Mutex<VecDeque<Grants>>,
     tallies: Vec<Mutex<Tally>>,
@@ -148,6 +153,7 @@ pub struct Grants {
 pub enum Mark {
     Check(usize),
     Bulk(usize),
+    Filter(usize),
     List(usize),
     Write(Box<Grants>),
 }
@@ -167,7 +173,7 @@ pub struct Tally {
     pub errors: u64,
     pub stale: u64,
     pub mismatches: u64,
-    /// Lists whose rows nobody could tell beforehand.
+    /// Lists and filters of which nobody could tell beforehand what had to come.
     pub unjudged: u64,
     /// Of what was wrong, the first.
     pub said: Vec<String>,
@@ -264,6 +270,14 @@ impl Load {
                 lists.push(list(world.list(&mut draw, *part).ready(ids).map_err(unfit)?)?);
             }
         }
+        let mut filters = Vec::new();
+        if mix.has(Operation::Filter) {
+            for _ in 0..BULKS {
+                let ready = world.list(&mut draw, *part).ready(ids).map_err(unfit)?;
+                let asked = (0..*bulk_items).map(|_| world.ask(&mut draw, *part).object).collect();
+                filters.push(filter(ready, asked)?);
+            }
+        }
         let mut grants = VecDeque::new();
         if mix.has(Operation::Write) {
             // So many that one is always free.
@@ -276,6 +290,7 @@ impl Load {
             mix: mix.clone(),
             checks: ready.into_iter().map(check).collect(),
             bulks,
+            filters,
             lists,
             grants: Mutex::new(grants),
             tallies: (0..TALLIES).map(tally).collect(),
@@ -342,6 +357,23 @@ fn list(ready: ReadyList) -> Result<(ListCall, Option<HashSet<ObjectRef>>, Strin
     Ok((ListCall::new(&asked, ListPage::default())?, expected, said))
 }
 
+/// Of these objects, and of those that the subject is known to have: every other is one of them, as far as they go.
+fn filter(ready: ReadyList, asked: Vec<String>) -> Result<(FilterCall, Option<Vec<bool>>, String), Failure> {
+    let ReadyList { object_type, permission, subject, acting, expected } = ready;
+    let objects = asked.iter().map(|object| parsed(object)).collect::<Result<Vec<ObjectRef>, _>>().map_err(unfit)?;
+    let mut has = expected.iter().flatten();
+    let choose = |(place, object): (usize, ObjectRef)| match has.next() {
+        Some(own) if place % 2 == 0 => own.clone(),
+        Some(_) | None => object,
+    };
+    let objects: Vec<ObjectRef> = objects.into_iter().enumerate().map(choose).collect();
+    let due = expected.as_ref().map(|expected| objects.iter().map(|object| expected.contains(object)).collect());
+    let said = format!("{object_type} {permission} {subject}");
+    let ids: Vec<ObjectId> = objects.into_iter().map(|object| object.id).collect();
+    let asked = FilterOf { object_type, permission, subject, acting };
+    Ok((FilterCall::new(&asked, &ids, &Under::default()), due, said))
+}
+
 fn granting(world: &dyn World, number: u64) -> Result<Grants, Failure> {
     let grant = world.grant(number);
     let tuple = tuple(&grant.tuple).map_err(unfit)?;
@@ -374,6 +406,10 @@ impl Asker for Load {
                 let place = place(self.bulks.len());
                 self.bulks.get(place).map(|(call, _)| (Call::Bulk(call.clone()), Mark::Bulk(place)))
             }
+            Operation::Filter => {
+                let place = place(self.filters.len());
+                self.filters.get(place).map(|(call, ..)| (Call::Filter(call.clone()), Mark::Filter(place)))
+            }
             Operation::List => {
                 let place = place(self.lists.len());
                 self.lists.get(place).map(|(call, ..)| (Call::List(call.clone()), Mark::List(place)))
@@ -401,6 +437,25 @@ impl Asker for Load {
                         Ok(found) => tally.compare(question, *expected, found),
                         Err(error) => tally.fail(&error),
                     }
+                }
+            }
+            (Mark::Filter(place), Ok(Heard::Decisions(answers))) => {
+                tally.count(Operation::Filter, took, answers.len());
+                match self.filters.get(place) {
+                    Some((_, Some(due), asked)) => {
+                        for (due, found) in due.iter().zip(answers) {
+                            match found {
+                                Ok(found) if (found != Decision::Deny) == *due => {}
+                                Ok(found) => {
+                                    tally.mismatches += 1;
+                                    tally
+                                        .say(|| format!("mismatch: the filter {asked} says {} of one", found.as_str()));
+                                }
+                                Err(error) => tally.fail(&error),
+                            }
+                        }
+                    }
+                    Some((_, None, _)) | None => tally.unjudged += 1,
                 }
             }
             (Mark::List(place), Ok(Heard::Objects(rows))) => {
@@ -432,7 +487,7 @@ impl Asker for Load {
                 return true;
             }
             (
-                Mark::Check(_) | Mark::Bulk(_) | Mark::List(_) | Mark::Write(_),
+                Mark::Check(_) | Mark::Bulk(_) | Mark::Filter(_) | Mark::List(_) | Mark::Write(_),
                 Ok(Heard::Decision(_) | Heard::Decisions(_) | Heard::Objects(_) | Heard::Written(_)),
             ) => {
                 tally.errors += 1;
@@ -502,6 +557,21 @@ mod tests {
         load.heard(0, mark, TOOK, Ok(Heard::Decisions(answers)));
         let tally = load.take();
         assert_eq!((tally.mismatches, tally.of(Operation::Bulk).unwrap().items), (1, 10));
+    }
+
+    #[test]
+    fn each_id_of_a_filter_is_compared() {
+        let load = load("filter=1");
+        for (wrong, mismatches) in [(0, 0), (1, 1), (10, 10)] {
+            let (_, mark) = load.next(0).unwrap();
+            let Mark::Filter(place) = mark else { panic!("not a filter") };
+            let due = load.filters[place].1.as_ref().unwrap();
+            assert!(due[0], "the first is the subject's own");
+            let say = |(at, due): (usize, &bool)| if *due == (at >= wrong) { Decision::Allow } else { Decision::Deny };
+            let answers = due.iter().enumerate().map(|one| Ok(say(one))).collect();
+            load.heard(0, mark, TOOK, Ok(Heard::Decisions(answers)));
+            assert_eq!(load.take().mismatches, mismatches);
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use hdrhistogram::Histogram;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (960, 540);
+const TITLE: (&str, i32) = ("sans-serif", 26);
+const LETTERS: (&str, i32) = ("sans-serif", 17);
 /// From the median to one in a hundred thousand, in steps of a fifth of a nine.
 const NINES_MAX: u32 = 25;
 
@@ -49,13 +51,13 @@ fn draw(
     let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let caption = format!("{} at {} {}: {}", figures.world, figures.scale, figures.unit, figures.mix);
-    let root = root.titled(&caption, ("sans-serif", 20))?;
+    let root = root.titled(&caption, TITLE)?;
     let place = format!("{} · seed {}", figures.place.line(), figures.seed);
-    let root = root.titled(&place, ("sans-serif", 13))?;
+    let root = root.titled(&place, LETTERS)?;
     let mut chart = ChartBuilder::on(&root)
         .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(70)
+        .x_label_area_size(50)
+        .y_label_area_size(80)
         .build_cartesian_2d(0.0..nines, (least * 0.8..most * 1.25).log_scale())?;
     chart
         .configure_mesh()
@@ -64,6 +66,8 @@ fn draw(
         .x_labels(6)
         .x_label_formatter(&|nines| percentile(*nines))
         .y_label_formatter(&|micros| format!("{micros:.0}"))
+        .label_style(LETTERS)
+        .axis_desc_style(LETTERS)
         .draw()?;
     for (place, (operation, curve)) in curves.iter().enumerate() {
         let colour = Palette99::pick(place).to_rgba();
@@ -77,16 +81,16 @@ fn draw(
         .position(SeriesLabelPosition::UpperLeft)
         .border_style(BLACK.mix(0.4))
         .background_style(WHITE)
+        .label_font(LETTERS)
         .draw()?;
     root.present()?;
     Ok(())
 }
 
 /// How high one bar stands, with the room between it and the next.
-const BAR_HEIGHT: u32 = 34;
+const BAR_HEIGHT: u32 = 44;
 
-/// A bar for each run: processor time of the server for a call. The axis is logarithmic: a list costs what a thousand
-/// checks do.
+/// A bar for each run: processor time of the server for a call.
 pub fn bars(runs: &[RunFigures]) -> Result<String, Failure> {
     let mut text = String::new();
     draw_bars(&mut text, runs)
@@ -101,28 +105,29 @@ fn draw_bars(text: &mut String, runs: &[RunFigures]) -> Result<(), Box<dyn std::
         .collect();
     let count = u32::try_from(known.len()).unwrap_or(0).max(1);
     let most = known.iter().map(|(_, micros)| *micros).fold(1.0, f64::max);
-    let least = known.iter().map(|(_, micros)| *micros).fold(most, f64::min);
-    let root = SVGBackend::with_string(text, (SIZE.0, 110 + BAR_HEIGHT * count)).into_drawing_area();
+    let root = SVGBackend::with_string(text, (SIZE.0, 130 + BAR_HEIGHT * count)).into_drawing_area();
     root.fill(&WHITE)?;
-    let root = root.titled("processor time of the server for a call", ("sans-serif", 20))?;
+    let root = root.titled("processor time of the server for a call", TITLE)?;
     let mut chart = ChartBuilder::on(&root)
         .margin(12)
-        .x_label_area_size(40)
-        .build_cartesian_2d((least / 4.0..most * 2.0).log_scale(), 0.0..f64::from(count))?;
+        .x_label_area_size(50)
+        .build_cartesian_2d(0.0..most * 1.05, 0.0..f64::from(count))?;
     chart
         .configure_mesh()
         .disable_y_mesh()
         .disable_y_axis()
         .x_desc("µs")
-        .x_label_formatter(&|micros| format!("{micros:.1}"))
+        .x_label_formatter(&|micros| format!("{micros:.0}"))
+        .label_style(LETTERS)
+        .axis_desc_style(LETTERS)
         .draw()?;
     // The first run stands on top.
     for (place, (name, micros)) in known.iter().rev().enumerate() {
         let bottom = place as f64;
-        let bar = [(least / 4.0, bottom + 0.1), (*micros, bottom + 0.55)];
+        let bar = [(0.0, bottom + 0.08), (*micros, bottom + 0.5)];
         chart.draw_series([Rectangle::new(bar, Palette99::pick(0).filled())])?;
         let label = format!("{name}: {micros} µs");
-        chart.draw_series([Text::new(label, (least / 3.9, bottom + 0.95), ("sans-serif", 13))])?;
+        chart.draw_series([Text::new(label, (0.0, bottom + 0.97), LETTERS)])?;
     }
     root.present()?;
     Ok(())

@@ -203,7 +203,7 @@ impl Figures {
             "mismatches": self.tally.mismatches,
             "wrong": self.tally.said,
             "writes_asked_about": self.writes(),
-            "lists_not_compared": self.tally.unjudged,
+            "not_compared": self.tally.unjudged,
             "operations_per_s": self.per_second(self.operations()),
             "items_per_s": self.per_second(self.items()),
             "server_cpu_us_per_operation": self.cpu_us_of(self.operations()),
@@ -290,7 +290,11 @@ impl Figures {
                 shown(self.cpu_us_of(self.operations()), "µs"),
                 shown(self.cpu_us_of(self.items()), "µs")
             ),
-            format!("memory       {} a tuple", shown(self.memory_bytes_per_tuple(self.memory.loaded_bytes), "bytes")),
+            format!(
+                "memory       {} a tuple, {} at the end",
+                shown(self.memory_bytes_per_tuple(self.memory.loaded_bytes), "bytes"),
+                shown(self.memory_bytes_per_tuple(self.memory.end_bytes), "bytes")
+            ),
         ];
         if self.disk.is_some() {
             let shown = shown(self.disk_bytes_per_tuple(), "bytes");
@@ -299,7 +303,7 @@ impl Figures {
         lines.push(format!("errors       {errors}"));
         lines
             .push(format!("stale        {stale} of {writes} writes, each asked about at once over another connection"));
-        let beside = if *unjudged > 0 { format!("; {unjudged} lists not compared") } else { String::new() };
+        let beside = if *unjudged > 0 { format!("; {unjudged} lists and filters not compared") } else { String::new() };
         lines.push(format!("mismatches   {mismatches}{beside}"));
         lines.join("\n")
     }

@@ -55,7 +55,7 @@ pub struct Run {
     /// Ask only this kind of question, such as the depth `64` of `deep` or `chain-8` of `delegated`
     #[arg(long, value_name = "NAME")]
     part: Option<String>,
-    /// What is asked how often: KIND=WEIGHT of check, bulk, list and write
+    /// What is asked how often: KIND=WEIGHT of check, bulk, filter, list, write
     #[arg(long, value_name = "MIX", default_value = "check=100", conflicts_with = "freshness")]
     mix: Mix,
     /// Only writes: is each seen by the very next check over another connection?
@@ -79,7 +79,7 @@ pub struct Run {
     /// How long it is driven before it is measured
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     warm_up: Duration,
-    /// Questions in one bulk call
+    /// Questions in one bulk call, ids in one filter
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     bulk_items: u32,
     /// Different questions that are asked in turn
