@@ -351,3 +351,53 @@ fn refuse(waiting: Vec<Waiting>, error: &Error) {
         reply.tell(Err(outcome.err().unwrap_or_else(|| error.clone())));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Limits, Timestamp};
+    use crate::store::{Change, Collector, Commit, Error, InMemory, Store};
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    fn nothing() -> Commit {
+        Commit {
+            schema_revision: crate::model::Revision(0),
+            preconditions: Vec::new(),
+            precondition_rows_max: 0,
+            change: Change::Tuples(Arc::default()),
+            parents: Arc::default(),
+            metadata: Box::default(),
+            only_judge: false,
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_told_once_whatever_becomes_of_the_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { commit_queue_max: 4, ..Limits::default() };
+        let now = Arc::new(|| Timestamp::MIN);
+        let store = Store::open(folder.path(), &limits, now, Collector::Off, InMemory::alone()).unwrap();
+        let (told, heard) = channel();
+        let begin = |n: u32| {
+            let told = told.clone();
+            store.commit_then(nothing(), Box::new(move |outcome| told.send((n, outcome.map(drop))).unwrap()));
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..200).for_each(begin));
+            store.close();
+        });
+        (200..204).for_each(begin);
+        drop(store);
+        drop(told);
+        let mut who: Vec<u32> = heard
+            .iter()
+            .map(|(n, outcome)| {
+                assert!(matches!(outcome, Ok(()) | Err(Error::QueueFull | Error::Stopped(_))), "{outcome:?}");
+                assert!(n < 200 || outcome.is_err());
+                n
+            })
+            .collect();
+        who.sort_unstable();
+        assert_eq!(who, Vec::from_iter(0..204));
+    }
+}

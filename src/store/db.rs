@@ -33,7 +33,7 @@ const BLOCK_CACHE_BYTES: usize = 256 << 20;
 /// Memory for the newest writes of one family.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
 /// Log bytes after which the oldest family is flushed, which bounds what a restart replays.
-const WAL_BYTES_MAX: u64 = 512 << 20;
+const WAL_BYTES_MAX: u64 = 128 << 20;
 
 /// The column families.
 pub struct Families<'a> {

@@ -992,6 +992,29 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_a_group_changes_again_and_again_is_counted_once() {
+        let mut world = World::new();
+        let update = |kind| Change::Tuples([TupleUpdate { kind, tuple: parsed("node:n0#viewer@user:u0") }].into());
+        world.commit(update(UpdateKind::Touch));
+        let key = find_key(&Overlay::new(&world.state), &parsed("node:n0#viewer@user:u0").key).unwrap().unwrap();
+        let form = FormKey::of(&key, &RowValue::default());
+        let mut overlay = Overlay::new(&world.state);
+        for (kind, due) in [
+            (UpdateKind::Touch, 1),
+            (UpdateKind::Delete, 0),
+            (UpdateKind::Delete, 0),
+            (UpdateKind::Create, 1),
+            (UpdateKind::Touch, 1),
+            (UpdateKind::Delete, 0),
+        ] {
+            // One that is judged and then forgotten leaves nothing behind.
+            judge(&overlay, &world.request(&overlay, update(UpdateKind::Touch)), Timestamp::MIN).map(drop).unwrap();
+            world.take(&mut overlay, update(kind));
+            assert_eq!(overlay.count(&form), due, "{kind:?}");
+        }
+    }
+
+    #[test]
     fn a_subtree_is_judged_over_what_the_group_has_accepted() {
         each_world(|world, overlay, tuples, seed| {
             for root in (0..NODES).map(|n| format!("node:n{n}")) {
