@@ -7,6 +7,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::engine::{DelegationEnd, ImportMode, Metadata};
 use crate::model::RelationTuple;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -39,8 +42,8 @@ pub fn fill(client: &Client, world: &dyn World, output: &mut Output) -> Result<F
     let (mut tuples, mut told) = (0_u64, began);
     let (imported, given) = std::thread::scope(|scope| {
         let giving = scope.spawn(move || give(world, &batches));
-        let mut lengths = std::collections::VecDeque::new();
-        let lengths = std::cell::RefCell::new(&mut lengths);
+        // Of the batches on their way, in order.
+        let lengths = RefCell::new(VecDeque::new());
         let imported = client.import_tuples(
             ImportMode::Touch,
             &Metadata::new(),
@@ -76,12 +79,11 @@ pub fn fill(client: &Client, world: &dyn World, output: &mut Output) -> Result<F
 fn give(world: &dyn World, batches: &SyncSender<Vec<RelationTuple>>) -> io::Result<()> {
     let gone = |_| io::Error::other("nobody takes the tuples any more");
     let mut batch = Vec::with_capacity(BATCH);
-    let mut line_text = String::new();
+    let mut text = String::new();
     world.tuples(&mut |line| {
-        use std::fmt::Write as _;
-        line_text.clear();
-        write!(line_text, "{line}").map_err(io::Error::other)?;
-        batch.push(tuple(&line_text).map_err(io::Error::other)?);
+        text.clear();
+        write!(text, "{line}").map_err(io::Error::other)?;
+        batch.push(tuple(&text).map_err(io::Error::other)?);
         if batch.len() == BATCH {
             batches.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).map_err(gone)?;
         }

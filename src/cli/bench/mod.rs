@@ -17,7 +17,8 @@ mod table;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use std::fmt::Write as _;
 use worlds::{Scale, Sizes, World, WorldName};
 
 /// Make worlds of any size, and measure a server with them
@@ -65,8 +66,6 @@ impl Which {
 
 /// The worlds with what their scales count, for a help text.
 fn table_of_worlds() -> String {
-    use clap::ValueEnum;
-    use std::fmt::Write as _;
     let mut text = String::from("Worlds, and what --scale small, medium (the default) and full are of them:\n");
     for name in WorldName::value_variants() {
         let Sizes { unit, small, medium, full } = name.sizes();

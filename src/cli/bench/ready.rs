@@ -3,7 +3,8 @@
 use super::worlds::{Asked, Deputy, Listing};
 use crate::engine::AskedItem;
 use crate::model::{
-    Acting, AskedPermissions, Context, Decision, DelegationId, ObjectRef, Question, RelationTuple, SubjectRef,
+    Acting, AskedPermissions, Context, Decision, DelegationId, ObjectRef, Question, RelationName, RelationTuple,
+    SubjectRef, TypeName,
 };
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
@@ -23,8 +24,8 @@ pub struct Ready {
 /// A list with its circumstances, and what must stand in it.
 #[derive(Clone, Debug)]
 pub struct ReadyList {
-    pub object_type: crate::model::TypeName,
-    pub permission: crate::model::RelationName,
+    pub object_type: TypeName,
+    pub permission: RelationName,
     pub subject: SubjectRef,
     pub acting: Acting,
     pub expected: Option<HashSet<ObjectRef>>,

@@ -7,6 +7,7 @@ use crate::cli::output::Output;
 use clap::Args;
 use comfy_table::{CellAlignment, presets};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -114,8 +115,7 @@ impl Table {
             column.set_cell_alignment(CellAlignment::Right);
         }
         output.line(table.trim_fmt())?;
-        let builds: std::collections::BTreeSet<_> =
-            runs.iter().map(|run| format!("{} ({})", run.commit, run.build)).collect();
+        let builds: BTreeSet<_> = runs.iter().map(|run| format!("{} ({})", run.commit, run.build)).collect();
         output.line(format_args!("\ncommit  {}", builds.into_iter().collect::<Vec<_>>().join(", ")))?;
         if let Some(path) = &self.plot {
             std::fs::write(path, plot::bars(&runs)?).map_err(|error| Failure::file(path, &error))?;

@@ -29,9 +29,7 @@ definition workspace {
 definition project {
   parent workspace: workspace
 
-  relation guest: agent
-
-  permission view = guest + workspace->view
+  permission view = workspace->view
 
   permission edit = workspace->edit
 }
