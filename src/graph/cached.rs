@@ -68,6 +68,11 @@ impl Cached {
         Some(Cached(Cache::with_weighter(entries.min(1 << 20), bytes, BySize)))
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
     /// What a reader at a revision would find, if that is known.
     pub(super) fn get(&self, wanted: Wanted, revision: Revision, stamps: &Stamps) -> Option<Arc<[(RowKey, RowValue)]>> {
         let entry = self.0.get(&wanted)?;

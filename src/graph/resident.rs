@@ -82,6 +82,8 @@ pub struct Residency {
     pub whole: u64,
     pub loading: u64,
     pub absent: u64,
+    /// What was read from the store for the others, and is kept.
+    pub kept: u64,
     /// Bytes of all that is held, about.
     pub bytes: u64,
 }
@@ -392,7 +394,8 @@ impl Resident {
     #[must_use]
     pub fn residency(&self) -> Residency {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let mut residency = Residency { bytes: self.memory.held(), ..Residency::default() };
+        let kept = self.cached.as_ref().map_or(0, Cached::len);
+        let mut residency = Residency { bytes: self.memory.held(), kept, ..Residency::default() };
         for class in &inner.relations {
             match class {
                 Class::Absent => residency.absent += 1,
