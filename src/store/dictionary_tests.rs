@@ -6,8 +6,7 @@ use super::dictionary::Dictionary;
 use super::keys::numbered;
 use super::{Change, Collector, Commit, Error, InMemory, Memory, NewSchema, Store};
 use crate::model::{
-    Limits, ObjectId, ObjectNum, Precondition, RelationName, Revision, Timestamp, TupleFilter, TupleUpdate, TypeName,
-    TypeNum, UpdateKind,
+    Limits, ObjectId, ObjectNum, RelationName, Revision, Timestamp, TupleUpdate, TypeName, TypeNum, UpdateKind,
 };
 use proptest::prelude::*;
 use rocksdb::WriteBatch;
@@ -219,13 +218,13 @@ fn loading_ends_when_it_is_told_to() {
     assert_eq!(Arc::strong_count(&db), 1, "somebody holds the database");
 }
 
-fn commit(store: &Store, change: Change, preconditions: Vec<Precondition>) -> Result<Revision, Error> {
+fn commit(store: &Store, change: Change) -> Result<Revision, Error> {
     let schema_revision = store.published().schema_revision();
     let (parents, metadata) = (Arc::default(), Box::default());
     let commit = Commit {
         schema_revision,
-        preconditions,
-        precondition_rows_max: 100,
+        preconditions: Vec::new(),
+        precondition_rows_max: 0,
         change,
         parents,
         metadata,
@@ -254,14 +253,15 @@ fn the_ids_of_a_refused_request_are_never_known() {
     ];
     let (caveats, must_be_empty, new_parents) = (Vec::new(), Vec::new(), Vec::new());
     let schema = NewSchema { text: "a schema".to_owned(), names, caveats, must_be_empty, new_parents };
-    commit(&store, Change::Schema(schema), Vec::new()).unwrap();
+    commit(&store, Change::Schema(schema)).unwrap();
     let user = store.names().type_number("user").unwrap();
-    let docs = TupleFilter { object_type: Some(TypeName::new("doc").unwrap()), ..TupleFilter::default() };
-    for round in 0..3 {
-        let unmet = if round == 0 { Precondition::MustMatch } else { Precondition::MustNotMatch };
-        let refused = commit(&store, touch(&["doc:2#viewer@user:dana"]), vec![unmet(docs.clone())]);
-        assert!(matches!(refused, Err(Error::PreconditionFailed { .. })), "{refused:?}");
-        commit(&store, touch(&["doc:1#viewer@user:rita"]), Vec::new()).unwrap();
+    commit(&store, touch(&["doc:1#viewer@user:rita"])).unwrap();
+    for _ in 0..3 {
+        // Refused by the last of its tuples, when the ids before it have had their numbers drawn.
+        let there = TupleUpdate { kind: UpdateKind::Create, tuple: "doc:1#viewer@user:rita".parse().unwrap() };
+        let Change::Tuples(new) = touch(&["doc:2#viewer@user:dana"]) else { unreachable!() };
+        let refused = commit(&store, Change::Tuples(new.iter().cloned().chain([there]).collect()));
+        assert!(matches!(refused, Err(Error::AlreadyExists(_))), "{refused:?}");
         for _ in 0..2 {
             let dictionary = store.dictionary();
             assert_eq!(dictionary.number(user, "dana").unwrap(), None);
@@ -275,6 +275,6 @@ fn the_ids_of_a_refused_request_are_never_known() {
         assert_eq!(store.dictionary().number_in_memory(user, "rita"), Some(Some(ObjectNum(0))));
     }
     // What was refused gave no number away.
-    commit(&store, touch(&["doc:2#viewer@user:dana"]), Vec::new()).unwrap();
+    commit(&store, touch(&["doc:2#viewer@user:dana"])).unwrap();
     assert_eq!(store.dictionary().number_in_memory(user, "dana"), Some(Some(ObjectNum(1))));
 }

@@ -992,6 +992,37 @@ mod tests {
     }
 
     #[test]
+    fn a_cycle_through_two_types_is_refused_whichever_row_comes_last() {
+        let rows = ["node:n0#up@leaf:l0", "leaf:l0#up@node:n0"];
+        for (committed, last) in [(rows[0], rows[1]), (rows[1], rows[0])] {
+            for is_of_group in [false, true] {
+                let mut world = World::new();
+                world.commit(Change::Schema(NewSchema {
+                    text: "a schema".to_owned(),
+                    names: vec![(TypeName::new("leaf").unwrap(), vec![RelationName::new("up").unwrap()])],
+                    caveats: Vec::new(),
+                    must_be_empty: Vec::new(),
+                    new_parents: Vec::new(),
+                }));
+                let of = world.state.names.type_number("leaf").unwrap();
+                let up = world.state.names.member_number(of, "up").unwrap();
+                world.parents = world.parents.iter().copied().chain([up]).collect();
+                let touch =
+                    |text| Change::Tuples([TupleUpdate { kind: UpdateKind::Touch, tuple: parsed(text) }].into());
+                if !is_of_group {
+                    world.commit(touch(committed));
+                }
+                let mut overlay = Overlay::new(&world.state);
+                if is_of_group {
+                    world.take(&mut overlay, touch(committed));
+                }
+                let judged = judge(&overlay, &world.request(&overlay, touch(last)), Timestamp::MIN).map(drop);
+                assert!(matches!(judged, Err(Error::ParentCycle(_))), "{last} after {committed}: {judged:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_row_that_a_group_changes_again_and_again_is_counted_once() {
         let mut world = World::new();
         let update = |kind| Change::Tuples([TupleUpdate { kind, tuple: parsed("node:n0#viewer@user:u0") }].into());
