@@ -92,6 +92,8 @@ struct Ahead {
     behind: Vec<ObjectNum>,
     /// The one that is asked about, until it was.
     asked: Option<ObjectNum>,
+    /// Why nobody can say what comes next: a list that was broken off is never a short one.
+    broken: Option<Error>,
     order: ListOrder,
 }
 
@@ -144,7 +146,7 @@ impl ResourceLister {
             context: situation.context,
             budget,
             within,
-            ahead: Ahead { reached, behind: Vec::new(), asked: None, order },
+            ahead: Ahead { reached, behind: Vec::new(), asked: None, broken: None, order },
             seal,
         })
     }
@@ -201,12 +203,15 @@ impl ResourceLister {
 impl Ahead {
     /// The next to be asked about, in the order of the list; it stays so until it was.
     fn next(&mut self, view: &View, budget: &mut Budget) -> Result<Option<ObjectNum>, Error> {
-        let Ahead { reached, behind, asked, order } = self;
+        let Ahead { reached, behind, asked, broken, order } = self;
+        if let Some(error) = broken {
+            return Err(error.clone());
+        }
         if asked.is_some() {
             return Ok(*asked);
         }
         // Bounded: each object is reached once, and costs an edge.
-        while let Some(number) = reached.next(view, budget)? {
+        while let Some(number) = reached.next(view, budget).map_err(|error| broken.insert(error.into()).clone())? {
             if !order.is_ahead(number) {
                 continue;
             }

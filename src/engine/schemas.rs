@@ -5,7 +5,9 @@ use crate::model::{CaveatNum, Limits, MemberNum, RelationName, Revision, TypeNam
 use crate::schema::{Member, Numbers, Plan, Schema, compile};
 use crate::store::{Names, Snapshot, Store};
 use arc_swap::ArcSwapOption;
-use std::sync::{Arc, Mutex, PoisonError};
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use std::sync::Arc;
 
 /// A schema and its plan.
 #[derive(Debug)]
@@ -22,11 +24,11 @@ pub(super) struct InForce {
 pub(super) struct Schemas {
     unfolds: bool,
     newest: ArcSwapOption<InForce>,
-    older: Mutex<Vec<Arc<InForce>>>,
+    all: DashMap<Revision, Arc<InForce>, RandomState>,
 }
 
-/// Schemas kept beside the newest, for questions at a past snapshot.
-const OLDER_MAX: usize = 8;
+/// Schemas kept: the newest, and those before it for questions at a past snapshot.
+const KEPT_MAX: usize = 9;
 
 impl Numbers for Names {
     fn type_number(&self, name: &str) -> Option<TypeNum> {
@@ -46,7 +48,7 @@ impl Numbers for Names {
 impl Schemas {
     /// None compiled yet; whether their permissions are unfolded.
     pub(super) fn new(unfolds: bool) -> Schemas {
-        Schemas { unfolds, newest: ArcSwapOption::empty(), older: Mutex::default() }
+        Schemas { unfolds, newest: ArcSwapOption::empty(), all: DashMap::default() }
     }
 
     /// Whether the schema of a snapshot, or that there is none, is known without compiling anything.
@@ -69,10 +71,20 @@ impl Schemas {
         if let Some(newest) = self.newest.load_full().filter(|newest| newest.revision == revision) {
             return Ok(Some(newest));
         }
-        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = older.iter().find(|schema| schema.revision == revision) {
-            return Ok(Some(found.clone()));
+        // Whoever else wants it meanwhile waits for the one compilation.
+        let found = self.all.entry(revision).or_try_insert_with(|| self.compile(store, snapshot, limits))?.clone();
+        if self.newest.load().as_ref().is_none_or(|newest| newest.revision < revision) {
+            self.newest.store(Some(found.clone()));
         }
+        while self.all.len() > KEPT_MAX
+            && let Some(oldest) = self.all.iter().map(|schema| *schema.key()).min()
+        {
+            self.all.remove(&oldest);
+        }
+        Ok(Some(found))
+    }
+
+    fn compile(&self, store: &Store, snapshot: &Snapshot, limits: &Limits) -> Result<Arc<InForce>, Error> {
         let damaged = || Error::new(Kind::DataLoss, "CORRUPT", "stored data is damaged");
         let text = snapshot.schema_text()?.ok_or_else(damaged)?;
         let names = store.names();
@@ -83,19 +95,8 @@ impl Schemas {
         let parents = parents_of(&compiled.schema)
             .filter_map(|(of, name)| names.member_number(names.type_number(of.as_str())?, name.as_str()))
             .collect();
-        let found = Arc::new(InForce { revision, schema: compiled.schema, plan, names, parents });
-        match self.newest.load_full() {
-            Some(newest) if newest.revision > revision => older.push(found.clone()),
-            Some(newest) => {
-                older.push(newest);
-                self.newest.store(Some(found.clone()));
-            }
-            None => self.newest.store(Some(found.clone())),
-        }
-        if older.len() > OLDER_MAX {
-            older.remove(0);
-        }
-        Ok(Some(found))
+        let revision = snapshot.schema_revision();
+        Ok(Arc::new(InForce { revision, schema: compiled.schema, plan, names, parents }))
     }
 }
 

@@ -77,7 +77,12 @@ impl Situation {
 impl Engine {
     /// The same as `stand` for who must not wait, with nothing laid over the state. `None` where the schema is not at hand.
     pub(super) fn stand_at_once(&self, situation: &Situation, cancel: &Cancel) -> Option<Result<Standing, Error>> {
-        if !self.schemas.has_newest(&self.store.published()) {
+        let is_older = match situation.consistency {
+            Consistency::Newest | Consistency::AtLeastAsFresh(_) => false,
+            // Its schema may have to be compiled.
+            Consistency::AtExactSnapshot(_) => true,
+        };
+        if is_older || !self.schemas.has_newest(&self.store.published()) {
             return None;
         }
         let standing = self.stand(situation, cancel);

@@ -25,6 +25,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 const APPLIED_AT_ONCE: usize = 256;
 /// Noted changes that are made up for under the lock.
 const MADE_UP_AT_ONCE: usize = 256;
+/// Changes noted while a relation is loaded: with more of them it is not loaded, and read from the store.
+const NOTED_MAX: usize = 1 << 20;
 /// Rows loaded between two looks at the memory that is left, and at who wants an end.
 const LOADED_AT_ONCE: u64 = 1 << 14;
 /// Bytes that a row with a caveat or an end takes beside the text of its context, about.
@@ -315,6 +317,10 @@ impl Resident {
             if snapshot.revision() >= applied {
                 break snapshot;
             }
+            if stop() {
+                self.give_up(number);
+                return Ok(());
+            }
             std::thread::yield_now();
         };
         let loaded = self.rows_of(&snapshot, number, stop);
@@ -333,13 +339,20 @@ impl Resident {
         // Bounded in practice: making up is faster than committing, which waits for the disk.
         loop {
             let mut inner = self.write();
-            let Some(class) = inner.relations.get_mut(number.index()) else { return Ok(()) };
+            let class = inner.relations.get_mut(number.index());
+            let Some(class @ Class::Loading(_)) = class else {
+                // More was noted than may be.
+                drop(inner);
+                self.memory.give_back(counted);
+                return Ok(());
+            };
             let Class::Loading(noted) = class else { return Ok(()) };
             if noted.len() <= MADE_UP_AT_ONCE {
                 for change in std::mem::take(noted) {
                     relation.take(change);
                 }
                 self.memory.grow(relation.bytes().saturating_sub(counted));
+                self.memory.give_back(counted.saturating_sub(relation.bytes()));
                 *class = Class::Whole(relation);
                 return Ok(());
             }
@@ -456,7 +469,14 @@ impl Beside for Resident {
                         grown += after.saturating_sub(before);
                         shrunk += before.saturating_sub(after);
                     }
-                    Some(Class::Loading(noted)) => noted.push((*key, value.clone())),
+                    Some(class @ Class::Loading(_)) => {
+                        if let Class::Loading(noted) = class {
+                            noted.push((*key, value.clone()));
+                            if noted.len() > NOTED_MAX {
+                                *class = Class::Absent;
+                            }
+                        }
+                    }
                     Some(Class::Absent) | None => {}
                 }
             }

@@ -28,8 +28,6 @@ pub struct Climb {
     places: Vec<Place>,
     /// The relations whose rows may name the subject, each once.
     relations: Vec<Probe>,
-    /// The relations whose rows lead on by an arrow, each once.
-    arrows: Vec<MemberNum>,
     has_others: bool,
 }
 
@@ -87,7 +85,7 @@ impl Climb {
     pub(super) fn of(plan: &Plan, member: MemberNum) -> Option<Climb> {
         let mut unfolding = Unfolding { plan, parts: 0, known: BTreeMap::new(), places: Vec::new() };
         unfolding.place(BTreeSet::from([member]))?;
-        let mut climb = Climb { places: Vec::new(), relations: Vec::new(), arrows: Vec::new(), has_others: false };
+        let mut climb = Climb { places: Vec::new(), relations: Vec::new(), has_others: false };
         let mut at = 0;
         // Bounded by PLACES_MAX.
         while let Some(parts) = unfolding.places.get(at).cloned() {
@@ -119,12 +117,6 @@ impl Climb {
     #[must_use]
     pub fn relations(&self) -> &[Probe] {
         &self.relations
-    }
-
-    /// The relations whose rows lead on by an arrow.
-    #[must_use]
-    pub fn arrows(&self) -> &[MemberNum] {
-        &self.arrows
     }
 
     /// Whether any place has an expression that says more than a union does.
@@ -207,7 +199,6 @@ impl<'a> Unfolding<'a> {
                     asked.entry((relation, *kind, *member)).or_default().insert(target);
                 }
             }
-            known_or_new(&mut climb.arrows, |known| *known == relation, || relation);
         }
         for ((relation, kind, member), asked) in asked {
             let to = self.place(asked)?;

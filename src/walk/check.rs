@@ -503,12 +503,15 @@ impl<'a> Walk<'a> {
 
     /// Whether what a climb passes is kept: others may ask for it.
     pub(super) fn keeps_ways(&self) -> bool {
-        self.table.is_none() && (self.is_asked_again || self.memo.is_open())
+        self.table.is_none() && (self.is_asked_again || !self.memo.is_empty())
     }
 
     fn member(&mut self, node: Node) -> Result<Membership, Stop> {
         if let Some(climb) = self.climb_of(node)
-            && (climb.has_others() || self.table.is_some())
+            && climb.has_others()
+            && self.table.is_none()
+            // Only the question itself: what it asks on its way would each go all of that way again.
+            && self.memo.has_one_open()
             && let Some(value) = self.climb(climb, node, true)?
         {
             return Ok(value);

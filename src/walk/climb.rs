@@ -18,6 +18,10 @@ const STEPS_AT_ONCE: usize = 1_024;
 /// Steps along a line after which it could be a circle.
 const LINE_MAX: usize = 256;
 
+/// Rows of one object whose conditions may be evaluated in one hold of the lock, and what each counts in steps.
+const CONDITIONS_AT_ONCE: usize = 64;
+const CONDITION_STEPS: usize = 16;
+
 /// Objects that are worth being looked for from the subject's side.
 const LOOK_BEHIND: usize = 16;
 
@@ -350,7 +354,11 @@ impl Walk<'_> {
             {
                 continue;
             }
+            if !is_plain && there.len() > CONDITIONS_AT_ONCE {
+                return Ok(false);
+            }
             self.budget.spend(there.len() as u64)?;
+            way.steps += there.len() / CONDITION_STEPS;
             for number in there.after(None) {
                 let subject = SubjectKey { kind: step.kind, member: step.member, object: ObjectNum(number) };
                 if self.row_is_worth(rows, (step.relation, object, subject), way)? {
@@ -418,6 +426,7 @@ impl Walk<'_> {
         if !value.is_live(self.view.now()) {
             return Ok(false);
         }
+        way.steps += CONDITION_STEPS;
         match self.condition(RowKey { relation, object, subject }, value)? {
             Membership::Member => Ok(true),
             Membership::Not => Ok(false),

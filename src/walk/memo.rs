@@ -84,9 +84,14 @@ impl Memo {
         self.frames.last().is_some_and(|frame| (frame.low as usize) < depth)
     }
 
-    /// Whether nodes are open.
-    pub(super) fn is_open(&self) -> bool {
-        !self.frames.is_empty()
+    /// Whether nothing is known or open.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether one node is open, and no other above it.
+    pub(super) fn has_one_open(&self) -> bool {
+        self.frames.len() == 1
     }
 
     fn lean(&mut self, low: u32) {

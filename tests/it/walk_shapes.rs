@@ -416,3 +416,35 @@ fn tangles_are_answered_exactly() {
     println!("tangles: {asked_in_all} answers, {allowed} allowed");
     assert!(allowed * 20 > asked_in_all);
 }
+
+/// Two permissions that ask each other beneath an intersection, all the way up: what is climbed once is not climbed again from
+/// every level.
+#[test]
+fn intersections_along_a_line_cost_the_line() {
+    const DEPTH: usize = 5_000;
+    let engine = TestEngine::new();
+    engine.schema(
+        "definition user {}
+         definition folder {
+           relation parent: folder
+           relation viewer: user; relation editor: user; relation a: user; relation b: user
+           permission view = viewer + parent->view + (a & parent->edit)
+           permission edit = editor + parent->edit + (b & parent->view)
+         }",
+    );
+    engine.touch((0..DEPTH).map(|n| format!("folder:f{n}#parent@folder:f{}", n + 1)));
+    engine.touch((0..DEPTH).flat_map(|n| ["a", "b"].map(|side| format!("folder:f{n}#{side}@user:dana"))));
+    // So that she may be found.
+    engine.touch(["folder:aside#viewer@user:dana", "folder:aside#editor@user:dana"]);
+    on_a_small_stack(|| {
+        let denied = answer(&engine, "folder:f0#view@user:dana");
+        assert_eq!(denied.decision, Decision::Deny);
+        assert!(denied.edges < 40 * DEPTH as u64, "{} edges", denied.edges);
+    });
+    engine.touch([format!("folder:f{DEPTH}#editor@user:dana")]);
+    on_a_small_stack(|| {
+        let allowed = answer(&engine, "folder:f0#view@user:dana");
+        assert_eq!(allowed.decision, Decision::Allow);
+        assert!(allowed.edges < 40 * DEPTH as u64, "{} edges", allowed.edges);
+    });
+}
