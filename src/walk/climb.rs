@@ -143,7 +143,8 @@ impl Walk<'_> {
             self.climbs = false;
             return Ok(None);
         }
-        if keeps && !(is_open && self.memo.leans_above()) {
+        // If it was open, it is the only one: what leaned on it leaned on the no that it is.
+        if keeps {
             for (stand, _) in &way.been {
                 self.remember(climb, *stand, Membership::Not);
             }

@@ -78,12 +78,6 @@ impl Memo {
         self.entries.entry(node).or_insert(Entry::Final(value));
     }
 
-    /// Whether the node opened last leans on one above it by now.
-    pub(super) fn leans_above(&self) -> bool {
-        let depth = self.frames.len().saturating_sub(1);
-        self.frames.last().is_some_and(|frame| (frame.low as usize) < depth)
-    }
-
     /// Whether nothing is known or open.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
